@@ -1,0 +1,63 @@
+# Every target makes its own environment; once `make install` has run, nothing here needs a network.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALL = $(PY) -m pip install -q --disable-pip-version-check -c $(VENV)/constraints.txt
+STAMP := $(VENV)/.installed
+LINKS := build/typing/plausible
+ROOMS := schemas ledger attribution node cli
+
+.PHONY: help install demo test test-long check format bench wheel clean
+
+help:            ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+install: $(STAMP) ## make .venv with everything pinned in constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt constraints-test.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	grep -v '^torch==' constraints.txt > $(VENV)/constraints.txt
+	$(INSTALL) pip setuptools wheel
+	# first, apart and by TORCH: a torch that is already there is used, and `make demo TORCH=...` takes another build
+	$(PY) -c 'import torch' 2>/dev/null || $(PY) -m pip install -q --disable-pip-version-check '$(TORCH)'
+	$(INSTALL) -e '.[all]' -r constraints-test.txt
+	# merkly declares pydantic < 2 but runs under 2; it is the tests' second implementation, never a dependency
+	$(INSTALL) --no-deps merkly pycryptodome
+	$(VENV)/bin/pyright --version >/dev/null
+	touch $(STAMP)
+
+# pyright cannot follow the editable install's finder: give it the namespace as a folder of links
+$(LINKS): pyproject.toml
+	mkdir -p $(LINKS)
+	for room in $(ROOMS); do ln -sfn ../../../$$room $(LINKS)/$$room; done
+	touch $(LINKS)
+
+demo: $(STAMP)   ## the main job on a real face generator: 64 faces logged, then every kind of probe verified
+	$(PY) -m examples.faces.demo
+
+test: $(STAMP)   ## the quick suite, random order, no network
+	$(PY) -m pytest tests
+
+test-long: $(STAMP) ## what takes minutes: many inversions, long fuzz and property runs
+	$(PY) -m pytest tests -m 'long or not long' --timeout 3600
+
+check: $(STAMP) $(LINKS) ## ruff, pyright strict, import rules, docs drift
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+	$(PY) -m pytest tests/project
+
+format: $(STAMP) ## apply ruff's fixes and format
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(STAMP)  ## the figures of README and docs, each printed with its command
+	$(PY) -m benchmarks
+
+wheel: $(STAMP)  ## dist/*.whl; build/ goes first, since a stale build/lib would ship deleted modules
+	rm -rf build dist *.egg-info
+	$(PY) -m pip wheel -q --no-deps --no-build-isolation -w dist .
+
+clean:           ## remove what the targets made
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Recording: `wrap`, `record`, `generation` and `append` over one core."""

@@ -1,0 +1,1 @@
+"""Services that speak the log's protocols over HTTP, and their client."""
