@@ -1,0 +1,121 @@
+"""Which command lives where: the order and the headings of the help.
+
+The modules imported here hold signatures and help texts only; what a command needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from . import config, doctor
+
+RECORD, VERIFY, OPERATE = "Record", "Verify", "Operate"
+
+# fixed, so that help reads the same in every terminal and in docs/cli.md
+CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: `parts` is its name (two words inside a group), `summary` its line in the list."""
+
+    parts: tuple[str, ...]
+    heading: str
+    summary: str
+    function: Callable[..., None]
+
+
+GROUPS: dict[str, tuple[str, str]] = {}
+
+COMMANDS: tuple[Command, ...] = (
+    Command(("doctor",), OPERATE, "what is installed, what is missing and what to do", doctor.doctor),
+    Command(("config",), OPERATE, "the effective settings and where each came from", config.config),
+)
+
+ABOUT = """\b
+    pd init studio.ledger --author models.example/studio
+    pd verify image.png --policy court.policy --authors authors.txt
+
+Say, with evidence, whether a generator of yours made a picture.
+
+Record generations in a witnessed log; verify pictures against it; replay, find changed copies, and invert generators
+where nothing was logged. The verdict is the exit code: 0 logged, 1 refuted, 3 inconclusive, 4 incomplete, 5 untrusted,
+6 claimed, 10 derived, 11 attributed, 12 deniable; 2 wrong usage, 70 a bug, 130 interrupted.
+"""
+
+
+class Grouped(TyperGroup):
+    """A group that lists its commands under their headings, in the order they were added."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write one section per heading."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            heading: Any = getattr(command, "rich_help_panel", None)
+            rows = sections.setdefault(heading if isinstance(heading, str) else "Commands", [])
+            rows.append((name, command.get_short_help_str(90)))
+        for heading, rows in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+def _group(text: str) -> typer.Typer:
+    return typer.Typer(
+        cls=Grouped,
+        help=text,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=CONTEXT,
+    )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from .main import version
+
+        typer.echo(f"plausible-deniability {version()}")
+        raise typer.Exit
+
+
+def app() -> typer.Typer:
+    """The program, with every command registered."""
+    root = _group(ABOUT)
+
+    @root.callback(help=ABOUT)
+    def _root(  # pyright: ignore[reportUnusedFunction]
+        _version: bool = typer.Option(
+            False, "--version", help="Print the version.", is_eager=True, callback=_show_version
+        ),
+    ) -> None: ...
+
+    groups: dict[str, typer.Typer] = {}
+    for command in COMMANDS:
+        parent = root
+        if len(command.parts) == 2:
+            name = command.parts[0]
+            if name not in groups:
+                heading, text = GROUPS[name]
+                groups[name] = _group(text)
+                root.add_typer(groups[name], name=name, rich_help_panel=heading, short_help=_first_sentence(text))
+            parent = groups[name]
+        parent.command(
+            command.parts[-1],
+            rich_help_panel=command.heading if parent is root else None,
+            short_help=command.summary,
+            context_settings=CONTEXT,
+        )(command.function)
+    return root
+
+
+def _first_sentence(text: str) -> str:
+    """The first line of a group's help that is not part of its example."""
+    prose = [line for line in text.splitlines() if line and not line.startswith((" ", "\b"))]
+    return prose[0].rstrip(".")
