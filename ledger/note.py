@@ -254,6 +254,13 @@ class Note:
         Lines by other keys, and by keys of unregistered types, are ignored. Two keys with the same name and key ID
         cannot be told apart and are refused.
         """
+        verified = self.known_signatures(keys)
+        if not verified:
+            raise EvidenceError("no signature by a known key")
+        return verified
+
+    def known_signatures(self, keys: Iterable[VerifierKey]) -> tuple[VerifiedSignature, ...]:
+        """As `verify`, but empty where no line is by one of `keys`: for callers that count who signed."""
         by_identity: dict[tuple[str, bytes], VerifierKey] = {}
         for key in keys:
             if by_identity.setdefault((key.name, key.key_id), key) != key:
@@ -266,6 +273,4 @@ class Note:
                 continue
             time = found.verify(key.name, key.public, self.text, line.signature)
             verified.append(VerifiedSignature(key, time, line))
-        if not verified:
-            raise EvidenceError("no signature by a known key")
         return tuple(verified)

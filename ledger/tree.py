@@ -120,7 +120,7 @@ def right_edge(size: int) -> list[tuple[int, int]]:
     return edge
 
 
-def _require_subtree(start: int, end: int, size: int) -> None:
+def require_subtree(start: int, end: int, size: int) -> None:
     """[start, end) is a C2SP subtree of a tree of `size` leaves, or an `EvidenceError`."""
     if not 0 <= start <= end <= size <= MAX_SIZE:
         raise EvidenceError(f"[{start}, {end}) does not lie in a tree of size {size}")
@@ -130,7 +130,7 @@ def _require_subtree(start: int, end: int, size: int) -> None:
 
 def subtree_root(get: Callable[[int, int], bytes], start: int, end: int) -> bytes:
     """Root of the subtree [start, end) behind a reader; the tree of size n is [0, n)."""
-    _require_subtree(start, end, end)
+    require_subtree(start, end, end)
     if start == end:
         return EMPTY_ROOT
     width = end - start
@@ -195,7 +195,7 @@ def verify_subtree_inclusion(
     index: int, start: int, end: int, leaf_hash: bytes, path: Sequence[bytes], root: bytes
 ) -> None:
     """Leaf `index` (counted in the whole tree) of the subtree [start, end) with this root has this hash."""
-    _require_subtree(start, end, end)
+    require_subtree(start, end, end)
     if not start <= index < end:
         raise EvidenceError(f"leaf {index} is not in [{start}, {end})")
     verify_inclusion(index - start, end - start, leaf_hash, path, root)
@@ -237,7 +237,7 @@ def _consistency_plan(start: int, end: int, size: int) -> tuple[list[tuple[int, 
 def subtree_consistency_path(get: Callable[[int, int], bytes], start: int, end: int, size: int) -> list[bytes]:
     """Proof that the tree of `size` holds the subtree [start, end); empty for an empty or a whole one."""
     try:
-        _require_subtree(start, end, size)
+        require_subtree(start, end, size)
     except EvidenceError as error:
         raise UsageError(str(error)) from None
     if start == end:
@@ -259,7 +259,7 @@ def verify_subtree_consistency(
 
     An empty subtree must have the empty root and an empty proof, and says nothing about the tree.
     """
-    _require_subtree(start, end, size)
+    require_subtree(start, end, size)
     _require_hashes((subtree_hash, root), "consistency proof")
     if start == end:
         if path:
