@@ -1,0 +1,278 @@
+"""Is the probe a changed copy of a logged picture? Whole pictures by PDQ, crops and mirrors by sliding windows.
+
+Stage 1 compares perceptual hashes (whole pictures, mirrored ones too). Stage 2 slides the probe over every candidate:
+for each admissible crop size the sum of squared luma differences at *all* offsets comes from one FFT correlation,
+
+    |C_window - P|^2 = |C_window|^2 - 2 <C_window, P> + |P|^2,
+
+a size-keeping crop at the probe's own size, a crop that was scaled back at every size from 90 % of the frame to all
+of it. Both are screens. The best few are then measured forwards: the transformation is applied to the original and
+compared with the probe in all channels, neighbours in position and size included. Only that residual is compared with
+a limit, and limits come from a calibration (copy_limits.py); without one nothing is called a copy.
+
+The pictures are the *replayed* pictures of records, so a copy found here is a copy of something that the record
+really produces. Colours of an RGBA probe are compared, its alpha is not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from . import pdq
+from .similarity import Pixels, mse, psnr, ssim
+from .transformation import FILTERS, JpegSettings, Transformation
+from .windows import Lead, PictureGroup
+
+SEARCH_VERSION = "plausible.copies/1"
+# Pictures are searched at no more than this many samples a side; larger ones are reduced first, then refined.
+WORK_SIDE = 96
+# Many pictures are screened at this size first; the best of them go on to WORK_SIDE.
+COARSE_SIDE = 32
+# How many go on: this many, or this share of them if that is more.
+COARSE_KEEP = 32
+COARSE_SHARE = 0.03
+# Candidates measured exactly after the screen.
+FINALISTS = 6
+
+
+class Limit(Protocol):
+    """What `search_copies` needs of a calibration: the largest residual that counts in a family, for a probe of this
+    variance (mean over channels, [0, 1] scale); None where the family was not calibrated or does not separate."""
+
+    def limit(self, family: str, variance: float) -> float | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The best explanation of the probe as a changed copy, measured; a finding, not yet a verdict."""
+
+    key: int
+    transformation: Transformation
+    residual: float  # MSE on [0, 1]
+    psnr: float  # dB
+    ssim: float
+    limit: float | None
+    stage: str  # "perceptual hash" or "sliding window"
+    pictures: int  # how many logged pictures were searched
+    pdq_bits: int  # distance of the whole pictures' perceptual hashes
+    reencoded_mismatches: int | None  # samples that differ after re-encoding with the probe file's own JPEG settings
+    picture: Pixels = field(repr=False, compare=False)  # the original after the geometry, of the probe's size
+
+    @property
+    def within(self) -> bool:
+        """The residual is within a calibrated limit, or the file's own JPEG settings give every sample."""
+        return (self.limit is not None and self.residual <= self.limit) or self.reencoded_mismatches == 0
+
+
+class CopyIndex:
+    """Replayed pictures of records, prepared for searching: hashes, luma spectra and window energies.
+
+    `pictures` gives (key, uint8[H, W, 3]); a key is the entry's index in its log, or any number of the caller's.
+    """
+
+    def __init__(self, pictures: Iterable[tuple[int, Pixels]]) -> None:
+        items = [(key, np.ascontiguousarray(p[..., :3])) for key, p in pictures]
+        self.keys: list[int] = [key for key, _ in items]
+        self.pictures: list[Pixels] = [p for _, p in items]
+        self.hashes = pdq.pdq_hashes(self.pictures)
+        sizes: dict[tuple[int, int], list[int]] = {}
+        for i, picture in enumerate(self.pictures):
+            sizes.setdefault(picture.shape[:2], []).append(i)
+        self._groups = [PictureGroup(self.pictures, members, COARSE_SIDE) for members in sizes.values()]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def leads(self, probe: Pixels) -> list[Lead]:
+        """The best places over all pictures, best first: the best few pictures of every crop size and side."""
+        found: list[Lead] = []
+        for group in self._groups:
+            members: Sequence[int] = group.members
+            if len(members) > COARSE_KEEP:
+                keep = max(COARSE_KEEP, math.ceil(COARSE_SHARE * len(members)))
+                members = list(dict.fromkeys(lead.index for lead in group.leads(probe, keep=keep)))
+            found += PictureGroup(self.pictures, members, WORK_SIDE).leads(probe, keep=FINALISTS)
+        found.sort(key=lambda lead: lead.score)
+        return found
+
+
+def search_copies(
+    image: Pixels,
+    candidates: CopyIndex | Sequence[tuple[int, Pixels]],
+    limits: Limit | None,
+    *,
+    jpeg: JpegSettings | None = None,
+) -> Copy | None:
+    """The best explanation of uint8[H, W, 3 or 4] as a changed copy of a candidate; None only without candidates.
+
+    Whether it counts is `Copy.within`. `jpeg` are the settings of the probe's own file, if it is a JPEG. Explanations
+    of different families compete by residual over limit (by residual alone where a family has no limit).
+    """
+    index = candidates if isinstance(candidates, CopyIndex) else CopyIndex(candidates)
+    measured = measure_copies(image, index, limits, jpeg=jpeg)
+    return min(measured.values(), key=_rank) if measured else None
+
+
+def measure_copies(
+    image: Pixels, index: CopyIndex, limits: Limit | None = None, *, jpeg: JpegSettings | None = None
+) -> Mapping[str, Copy]:
+    """The best explanation in each family that came up, by family; used by the search and by its calibration."""
+    probe = np.ascontiguousarray(image[..., :3])
+    best: dict[str, Copy] = {}
+    if not len(index):
+        return best
+    bits = np.minimum(
+        pdq.hamming(pdq.pdq_hash(probe), index.hashes), pdq.hamming(pdq.pdq_hash(probe[:, ::-1]), index.hashes)
+    )
+
+    def keep(leads: Iterable[Lead], stage: str) -> None:
+        for lead in leads:
+            original = index.pictures[lead.index]
+            for transformation, residual in _explain(probe, original, lead):
+                known = best.get(transformation.family)
+                if known is None or residual < known.residual:
+                    best[transformation.family] = _copy(
+                        probe, index, lead.index, transformation, residual, stage, int(bits[lead.index]), limits, jpeg
+                    )
+
+    near = np.argsort(bits, kind="stable")[:FINALISTS]
+    keep(_whole_frame_leads(index, [int(i) for i in near if bits[i] <= pdq.SCREEN_BITS]), "perceptual hash")
+    if any(c.within and c.transformation.family == "whole" for c in best.values()):
+        return best
+    keep(_finalists(index.leads(probe)), "sliding window")
+    return best
+
+
+def _rank(copy: Copy) -> tuple[int, float]:
+    return (0, copy.residual / copy.limit) if copy.limit else (1, copy.residual)
+
+
+def variance(pixels: Pixels) -> float:
+    """Variance of the samples on a [0, 1] scale, each channel about its own mean, averaged over channels."""
+    return float(pixels[..., :3].astype(np.float64).var(axis=(0, 1)).mean()) / 255.0**2
+
+
+def _finalists(leads: Sequence[Lead]) -> Iterator[Lead]:
+    """The best few pictures, each with its best few places: a size-keeping crop and a scaled one may both fit."""
+    taken: dict[int, int] = {}
+    for lead in leads:
+        if lead.index not in taken and len(taken) == FINALISTS:
+            continue
+        if taken.get(lead.index, 0) < 3:
+            taken[lead.index] = taken.get(lead.index, 0) + 1
+            yield lead
+
+
+def _whole_frame_leads(index: CopyIndex, members: Sequence[int]) -> Iterator[Lead]:
+    for i in members:
+        height, width = index.pictures[i].shape[:2]
+        for mirror in (False, True):
+            yield Lead(i, (0, 0, width, height), mirror, 0.0)
+
+
+def _copy(
+    probe: Pixels,
+    index: CopyIndex,
+    i: int,
+    transformation: Transformation,
+    residual: float,
+    stage: str,
+    bits: int,
+    limits: Limit | None,
+    jpeg: JpegSettings | None,
+) -> Copy:
+    picture = transformation.apply(index.pictures[i])
+    mismatches = int((jpeg.recompress(picture) != probe).sum()) if jpeg is not None else None
+    if jpeg is not None:
+        transformation = replace(transformation, recompressed="JPEG")
+    elif residual > 0:
+        transformation = replace(transformation, recompressed="unidentified")
+    return Copy(
+        key=index.keys[i],
+        transformation=transformation,
+        residual=residual,
+        psnr=psnr(picture, probe),
+        ssim=ssim(picture, probe),
+        limit=limits.limit(transformation.family, variance(probe)) if limits is not None else None,
+        stage=stage,
+        pictures=len(index),
+        pdq_bits=bits,
+        reencoded_mismatches=mismatches,
+        picture=picture,
+    )
+
+
+# --- measuring one place -----------------------------------------------------------------------------------------
+
+
+def _explain(probe: Pixels, original: Pixels, lead: Lead) -> Iterator[tuple[Transformation, float]]:
+    """(transformation, residual) of the best size-keeping and the best scaled explanation near `lead`."""
+    height, width = original.shape[:2]
+    size = (probe.shape[1], probe.shape[0])
+    for rectangle in _refined(probe, original, lead):
+        start = Transformation(source=(width, height), crop=rectangle, mirror=lead.mirror)
+        if rectangle[2:] == size:
+            yield start, mse(start.apply(original), probe)
+        else:
+            yield _climb(probe, original, replace(start, resized=size, filter="bicubic"))
+
+
+def _refined(probe: Pixels, original: Pixels, lead: Lead) -> list[tuple[int, int, int, int]]:
+    """The lead's rectangle; for pictures beyond WORK_SIDE, looked up again at full resolution close by."""
+    height, width = original.shape[:2]
+    if max(height, width) <= WORK_SIDE or lead.crop == (0, 0, width, height):
+        return [lead.crop]
+    reach = math.ceil(max(height, width) / WORK_SIDE)
+    w, h = lead.crop[2:]
+    sizes = {(w, h)} | {(w + d, round((w + d) * h / w)) for d in range(-reach, reach + 1)}
+    sizes = {(a, b) for a, b in sizes if 1 <= a <= width and 1 <= b <= height}
+    group = PictureGroup([original], [0], max(height, width))
+    found = group.leads(probe, keep=1, sizes=sorted(sizes), mirrors=(lead.mirror,))
+    return [min(found, key=lambda item: item.score).crop] if found else [lead.crop]
+
+
+def _climb(probe: Pixels, original: Pixels, start: Transformation) -> tuple[Transformation, float]:
+    """Better scaled rectangles next to `start` (one step in x, y, width or height) and the better filter."""
+    width, height = start.source
+    smallest = _smallest_scaled(start)
+
+    def measured(t: Transformation) -> float:
+        return mse(t.apply(original), probe)
+
+    best = min(((measured(t), t) for t in (replace(start, filter=f) for f in FILTERS)), key=lambda pair: pair[0])
+    for _ in range(24):
+        x, y, w, h = best[1].crop
+        steps = [(x + dx, y + dy, w + dw, h + dh) for dx, dy, dw, dh in _STEPS]
+        inside = [
+            replace(best[1], crop=(a, b, c, d))
+            for a, b, c, d in steps
+            if a >= 0 and b >= 0 and c >= smallest[0] and d >= smallest[1]
+            and a + c <= width and b + d <= height and (c, d) != start.resized
+        ]  # fmt: skip
+        others = [replace(best[1], filter=f) for f in FILTERS if f != best[1].filter]
+        better = min(((measured(t), t) for t in (*inside, *others)), key=lambda pair: pair[0])
+        if better[0] >= best[0]:
+            break
+        best = better
+    return best[1], best[0]
+
+
+def _smallest_scaled(start: Transformation) -> tuple[int, int]:
+    """The least width and height a scaled crop may have: 90 % of the lead's largest fit, less one for rounding."""
+    width, height = start.source
+    size = start.resized or start.source
+    fit = min(width / size[0], height / size[1])
+    return math.floor(0.9 * size[0] * fit) - 1, math.floor(0.9 * size[1] * fit) - 1
+
+
+_STEPS = [
+    (1, 0, 0, 0), (-1, 0, 0, 0), (0, 1, 0, 0), (0, -1, 0, 0),
+    (0, 0, 1, 0), (0, 0, -1, 0), (0, 0, 0, 1), (0, 0, 0, -1),
+    (-1, 0, 1, 0), (1, 0, -1, 0), (0, -1, 0, 1), (0, 1, 0, -1),
+    (0, 0, 1, 1), (0, 0, -1, -1), (-1, -1, 1, 1), (1, 1, -1, -1),
+]  # fmt: skip
