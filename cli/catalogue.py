@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from . import config, doctor
+from . import config, doctor, node
 
 RECORD, VERIFY, OPERATE = "Record", "Verify", "Operate"
 
@@ -30,9 +30,12 @@ class Command:
     function: Callable[..., None]
 
 
-GROUPS: dict[str, tuple[str, str]] = {}
+GROUPS: dict[str, tuple[str, str]] = {
+    "node": (OPERATE, "Services that speak the log's protocols over HTTP."),
+}
 
 COMMANDS: tuple[Command, ...] = (
+    Command(("node", "serve"), OPERATE, "serve a ledger's public folder over HTTP", node.serve),
     Command(("doctor",), OPERATE, "what is installed, what is missing and what to do", doctor.doctor),
     Command(("config",), OPERATE, "the effective settings and where each came from", config.config),
 )

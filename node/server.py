@@ -1,0 +1,111 @@
+"""Serve a ledger's `public/` folder as C2SP tlog-tiles describes, and nothing else.
+
+A path is served only if it has the form of one of the log's files; then it is looked up below the folder, and a link
+that leads out of it does not count. So keys, vault and databases cannot be reached even when the operator points the
+server at the wrong folder. Nothing served here is believed because it was served: readers check every hash.
+
+    checkpoint, checkpoint.pending      text/plain, cached for two seconds
+    checkpoints/SIZE                    text/plain, immutable
+    tile/L/N[.p/W], tile/entries/...    application/octet-stream, immutable
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..schemas.errors import SetupError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_NUMBER = r"(?:x[0-9]{3}/)*[0-9]{3}"
+_TILE = re.compile(rf"tile/(?:entries|[0-9]|[1-5][0-9]|6[0-3])/{_NUMBER}(?:\.p/[1-9][0-9]{{0,2}})?", re.ASCII)
+_KEPT = re.compile(r"checkpoints/(?:0|[1-9][0-9]{0,19})", re.ASCII)
+_HEADS = ("checkpoint", "checkpoint.pending")
+
+IMMUTABLE = "public, max-age=31536000, immutable"
+SHORT = "public, max-age=2"
+TEXT, BINARY = "text/plain; charset=utf-8", "application/octet-stream"
+
+
+def describe(path: str) -> tuple[str, str] | None:
+    """(content type, cache control) of a served path, or None if the log has no file of that form."""
+    if path in _HEADS:
+        return TEXT, SHORT
+    if _KEPT.fullmatch(path):
+        return TEXT, IMMUTABLE
+    return (BINARY, IMMUTABLE) if _TILE.fullmatch(path) else None
+
+
+def public_folder(folder: Path) -> Path:
+    """The folder to serve, given a ledger or its `public/`; `SetupError` if there is neither."""
+    inner = folder / "public"
+    chosen = inner if inner.is_dir() else folder
+    if chosen.name != "public" or not chosen.is_dir():
+        raise SetupError(f"{folder} is no ledger: it has no public/ folder to serve")
+    return chosen.resolve()
+
+
+def read_public(folder: Path, path: str) -> bytes | None:
+    """The bytes of a file below `folder` (already resolved), or None if it is absent, no file, or leads outside."""
+    real = Path(os.path.realpath(folder / path))
+    if not real.is_relative_to(folder):
+        return None
+    try:
+        with real.open("rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+def create_app(folder: Path) -> FastAPI:
+    """The application for a ledger or its `public/` folder. Needs the `node` extra (`SetupError` names it)."""
+    try:
+        from fastapi import FastAPI, Response
+    except ImportError:
+        raise SetupError("serving needs FastAPI: pip install 'plausible-deniability[node]'") from None
+    root = public_folder(folder)
+    app = FastAPI(title="plausible log", docs_url=None, redoc_url=None, openapi_url=None)
+    common = {"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
+
+    def serve(path: str) -> Response:
+        kind = describe(path)
+        data = read_public(root, path) if kind else None
+        if kind is None or data is None:
+            # not for long: a tile that is missing now may be there after the next checkpoint
+            headers = {"Cache-Control": SHORT, **common}
+            return Response("not found\n", status_code=404, media_type=TEXT, headers=headers)
+        return Response(data, media_type=kind[0], headers={"Cache-Control": kind[1], **common})
+
+    app.add_api_route("/{path:path}", serve, methods=["GET", "HEAD"], response_model=None)
+    return app
+
+
+def run(folder: Path, *, host: str, port: int, ready: Callable[[str], None] = lambda _address: None) -> None:
+    """Serve until interrupted; `ready` gets the address once it is listened on (port 0: the one the system chose).
+
+    Raises `SetupError` if the address is taken or the extra is missing.
+    """
+    import socket
+
+    app = create_app(folder)
+    try:
+        import uvicorn
+    except ImportError:
+        raise SetupError("serving needs uvicorn: pip install 'plausible-deniability[node]'") from None
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise SetupError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+    with listener:
+        bound = listener.getsockname()[1]
+        ready(f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}")
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
+        server.run(sockets=[listener])
