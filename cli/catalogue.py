@@ -31,7 +31,7 @@ class Command:
 
 
 GROUPS: dict[str, tuple[str, str]] = {
-    "node": (OPERATE, "Services that speak the log's protocols over HTTP."),
+    "node": (OPERATE, "\b\n    pd node serve studio.ledger\n\nServices that speak the log's protocols over HTTP."),
 }
 
 COMMANDS: tuple[Command, ...] = (
@@ -68,9 +68,17 @@ class Grouped(TyperGroup):
                 formatter.write_dl(rows)
 
 
-def _group(text: str) -> typer.Typer:
+class Root(Grouped):
+    """The program itself: typer registers groups after commands; here they stand where the catalogue puts them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the catalogue's order."""
+        return list(dict.fromkeys(command.parts[0] for command in COMMANDS))
+
+
+def _group(text: str, kind: type[TyperGroup] = Grouped) -> typer.Typer:
     return typer.Typer(
-        cls=Grouped,
+        cls=kind,
         help=text,
         no_args_is_help=True,
         add_completion=False,
@@ -90,7 +98,7 @@ def _show_version(wanted: bool) -> None:
 
 def app() -> typer.Typer:
     """The program, with every command registered."""
-    root = _group(ABOUT)
+    root = _group(ABOUT, Root)
 
     @root.callback(help=ABOUT)
     def _root(  # pyright: ignore[reportUnusedFunction]

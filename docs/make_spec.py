@@ -13,7 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from plausible.ledger.checkpoint import Checkpoint
+from plausible.ledger.cosignature import cosign
 from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
+from plausible.ledger.policy import Policy
+from plausible.ledger.proof import make_proof
 from plausible.ledger.tree import MemoryTree, hash_leaf
 
 SPEC = Path(__file__).resolve().parent / "spec"
@@ -64,7 +67,41 @@ def checkpoint() -> str:
     return _block(_checkpoint().encode().decode())
 
 
-EXAMPLES: dict[str, Callable[[], str]] = {"tree": tree, "note": note, "checkpoint": checkpoint}
+def _cosigned() -> Note:
+    made = _checkpoint()
+    point = Checkpoint.parse(made.text)
+    return made.add(*(cosign(point, key, TIME + 10 * i) for i, key in enumerate(WITNESSES[:2])))
+
+
+def cosignature() -> str:
+    """The same checkpoint, cosigned by two witnesses."""
+    keys = "\n".join(key.verifier.encode() for key in WITNESSES[:2])
+    return _block(_cosigned().encode().decode()) + "\n\nVerifier keys of the witnesses:\n\n" + _block(keys)
+
+
+def policy() -> str:
+    """Two of three witnesses; the checkpoint of cosignature.md passes it."""
+    lines = [f"log {LOG.verifier.encode()}", ""]
+    lines += [f"witness {key.name[8]} {key.verifier.encode()}" for key in WITNESSES]
+    text = "\n".join([*lines, "", "group independent 2 a b c", "quorum independent"]) + "\n"
+    Policy.parse(text.encode()).check(_cosigned().encode())
+    return _block(text)
+
+
+def proof() -> str:
+    """Entry 2 of the tree of tree.md under the cosigned checkpoint."""
+    path = MemoryTree(hash_leaf(entry) for entry in ENTRIES).inclusion(2)
+    return _block(make_proof(2, path, _cosigned().encode(), ENTRIES[2]).encode().decode())
+
+
+EXAMPLES: dict[str, Callable[[], str]] = {
+    "tree": tree,
+    "note": note,
+    "checkpoint": checkpoint,
+    "cosignature": cosignature,
+    "policy": policy,
+    "proof": proof,
+}
 
 
 def fill(text: str) -> str:

@@ -40,9 +40,7 @@ def test_not_an_address(url: str) -> None:
 
 def test_a_passing_failure_is_tried_again() -> None:
     codes, wait = iter((503, 429, 200)), {"Retry-After": "0"}
-    with answering(
-        lambda _: httpx.Response(next(codes), headers=wait, content=iter([b"ok"]))
-    ) as source:
+    with answering(lambda _: httpx.Response(next(codes), headers=wait, content=iter([b"ok"]))) as source:
         assert source.fetch("checkpoint", 10) == b"ok"
 
 
