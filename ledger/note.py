@@ -31,6 +31,7 @@ __all__ = [
     "VerifiedSignature",
     "VerifierKey",
     "parse_signature_line",
+    "split_note",
 ]
 
 MAX_SIGNATURES = 100
@@ -200,6 +201,26 @@ def parse_signature_line(line: str) -> NoteSignature:
     return NoteSignature(check_key_name(parts[0]), data[:4], data[4:])
 
 
+def split_note(data: bytes) -> tuple[str, list[str]]:
+    """(text, signature lines) of a note, the lines not yet looked into; `EvidenceError` beyond the caps."""
+    if len(data) > MAX_NOTE_BYTES:
+        raise EvidenceError(f"a note has more than {MAX_NOTE_BYTES} bytes")
+    try:
+        whole = data.decode()
+    except UnicodeDecodeError:
+        raise EvidenceError("invalid input: a note is not UTF-8") from None
+    if not whole.endswith("\n"):
+        raise EvidenceError("invalid input: the last line of a note does not end")
+    # the text may hold empty lines of its own: the last one separates
+    cut = whole.rfind("\n\n")
+    if cut < 0 or cut + 2 == len(whole):
+        raise EvidenceError("invalid input: a note without signature lines")
+    lines = whole[cut + 2 : -1].split("\n")
+    if len(lines) > MAX_SIGNATURES:
+        raise EvidenceError(f"a note has more than {MAX_SIGNATURES} signature lines")
+    return whole[: cut + 1], lines
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """A text and its signatures, parsed but not yet verified."""
@@ -216,22 +237,8 @@ class Note:
     @classmethod
     def parse(cls, data: bytes) -> Note:
         """Read a note of at most 1 MiB and 100 signature lines; `encode` gives the same bytes again."""
-        if len(data) > MAX_NOTE_BYTES:
-            raise EvidenceError(f"a note has more than {MAX_NOTE_BYTES} bytes")
-        try:
-            whole = data.decode()
-        except UnicodeDecodeError:
-            raise EvidenceError("invalid input: a note is not UTF-8") from None
-        if not whole.endswith("\n"):
-            raise EvidenceError("invalid input: the last line of a note does not end")
-        # the text may hold empty lines of its own: the last one separates
-        cut = whole.rfind("\n\n")
-        if cut < 0 or cut + 2 == len(whole):
-            raise EvidenceError("invalid input: a note without signature lines")
-        lines = whole[cut + 2 : -1].split("\n")
-        if len(lines) > MAX_SIGNATURES:
-            raise EvidenceError(f"a note has more than {MAX_SIGNATURES} signature lines")
-        return cls(whole[: cut + 1], tuple(parse_signature_line(line) for line in lines))
+        text, lines = split_note(data)
+        return cls(text, tuple(parse_signature_line(line) for line in lines))
 
     def encode(self) -> bytes:
         """The note's bytes; `UsageError` without a signature."""

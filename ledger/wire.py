@@ -23,6 +23,10 @@ FORBIDDEN = re.compile("[\x00-\x1f\ud800-\udfff]")
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII)
 
 
+class NonCanonicalBase64Error(EvidenceError):
+    """Base64 that reads, but is not how anybody strict would have written it: its trailing bits are not zero."""
+
+
 def encode_base64(data: bytes) -> str:
     """Standard base64 with padding."""
     return base64.b64encode(data).decode("ascii")
@@ -36,7 +40,7 @@ def decode_base64(text: str, what: str = "value") -> bytes:
         raise EvidenceError(f"{what} is not base64 with padding") from None
     # `validate=True` still accepts non-zero trailing bits: QR== reads as QQ==
     if encode_base64(data) != text:
-        raise EvidenceError(f"{what} is not canonical base64")
+        raise NonCanonicalBase64Error(f"{what} is not canonical base64")
     return data
 
 
