@@ -17,6 +17,7 @@ from plausible.ledger.cosignature import cosign
 from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
 from plausible.ledger.policy import Policy
 from plausible.ledger.proof import make_proof
+from plausible.ledger.tiles import WIDTH, Tile, tiles_at
 from plausible.ledger.tree import MemoryTree, hash_leaf
 
 SPEC = Path(__file__).resolve().parent / "spec"
@@ -94,6 +95,26 @@ def proof() -> str:
     return _block(make_proof(2, path, _cosigned().encode(), ENTRIES[2]).encode().decode())
 
 
+def tiles() -> str:
+    """The files of a log of 70,000 entries; runs of full ones are abbreviated."""
+    lines: list[str] = []
+    previous: Tile | None = None
+    for tile in [*tiles_at(70_000), None]:
+        runs_on = tile is not None and previous is not None and tile == Tile(previous.level, previous.index + 1)
+        if not runs_on:
+            if previous is not None and previous.width == WIDTH and previous.index > 0:
+                lines += ["...", _describe(previous)]
+            if tile is not None:
+                lines.append(_describe(tile))
+        previous = tile
+    return _block("\n".join(lines))
+
+
+def _describe(tile: Tile) -> str:
+    what = f"{tile.width} entries" if tile.is_bundle else f"{tile.width * 32} bytes"
+    return f"{tile.path:28}{what}"
+
+
 EXAMPLES: dict[str, Callable[[], str]] = {
     "tree": tree,
     "note": note,
@@ -101,6 +122,7 @@ EXAMPLES: dict[str, Callable[[], str]] = {
     "cosignature": cosignature,
     "policy": policy,
     "proof": proof,
+    "tiles": tiles,
 }
 
 

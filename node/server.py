@@ -11,20 +11,18 @@ server at the wrong folder. Nothing served here is believed because it was serve
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..schemas.errors import SetupError
+from ..ledger.reader import DirectorySource
+from ..ledger.tiles import MAX_BUNDLE_BYTES, parse_path
+from ..schemas.errors import EvidenceError, SetupError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_NUMBER = r"(?:x[0-9]{3}/)*[0-9]{3}"
-_TILE = re.compile(rf"tile/(?:entries|[0-9]|[1-5][0-9]|6[0-3])/{_NUMBER}(?:\.p/[1-9][0-9]{{0,2}})?", re.ASCII)
 _KEPT = re.compile(r"checkpoints/(?:0|[1-9][0-9]{0,19})", re.ASCII)
 _HEADS = ("checkpoint", "checkpoint.pending")
 
@@ -39,7 +37,11 @@ def describe(path: str) -> tuple[str, str] | None:
         return TEXT, SHORT
     if _KEPT.fullmatch(path):
         return TEXT, IMMUTABLE
-    return (BINARY, IMMUTABLE) if _TILE.fullmatch(path) else None
+    try:
+        parse_path(path)
+    except EvidenceError:
+        return None
+    return BINARY, IMMUTABLE
 
 
 def public_folder(folder: Path) -> Path:
@@ -51,33 +53,22 @@ def public_folder(folder: Path) -> Path:
     return chosen.resolve()
 
 
-def read_public(folder: Path, path: str) -> bytes | None:
-    """The bytes of a file below `folder` (already resolved), or None if it is absent, no file, or leads outside."""
-    real = Path(os.path.realpath(folder / path))
-    if not real.is_relative_to(folder):
-        return None
-    try:
-        with real.open("rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
-
-
 def create_app(folder: Path) -> FastAPI:
     """The application for a ledger or its `public/` folder. Needs the `node` extra (`SetupError` names it)."""
     try:
         from fastapi import FastAPI, Response
     except ImportError:
         raise SetupError("serving needs FastAPI: pip install 'plausible-deniability[node]'") from None
-    root = public_folder(folder)
+    source = DirectorySource(public_folder(folder))
     app = FastAPI(title="plausible log", docs_url=None, redoc_url=None, openapi_url=None)
     common = {"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
 
     def serve(path: str) -> Response:
         kind = describe(path)
-        data = read_public(root, path) if kind else None
+        try:
+            data = source.fetch(path, MAX_BUNDLE_BYTES) if kind else None
+        except (EvidenceError, SetupError):  # a link that leads out, a folder or socket of that name
+            data = None
         if kind is None or data is None:
             # not for long: a tile that is missing now may be there after the next checkpoint
             headers = {"Cache-Control": SHORT, **common}
