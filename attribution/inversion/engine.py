@@ -1,0 +1,364 @@
+"""`invert`: one probe against every candidate generator, within a counted budget.
+
+Per generator and round: Adam from random starts (all candidates' starts advance together), then Levenberg-Marquardt
+on the best of them, in slices, the most promising run first; rounds are added until a run reaches the floor, two
+independent runs agree on the same minimum, or the budget is spent. A run at the floor is handed to the bit-exact
+certificate. What is reported is recomputed by the owner's own module, not by the folded copy that the search uses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from collections.abc import Generator as Yields
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...schemas.errors import UsageError
+from ..budget import FLOOR, Budget
+from ..distances import L2, Distance
+from ..generators.protocol import Generator
+from . import lm
+from .adam import Loss, adam
+from .exact import certify, guard, whiteness
+from .network import Network
+
+Stopped = Literal["exact", "floor", "flat", "budget", "time"]
+
+FLOOR_GOAL = 1.25
+"""Floors at which a Levenberg-Marquardt run ends; the certificate goes on from there."""
+FLOOR_REACHED = 2.0
+"""Floors up to which a residual counts as a reproduction of an unprocessed picture."""
+SLICE = 8
+"""Jacobians a run gets before the next one may overtake it."""
+AGREEMENT_RATIO = 0.01
+AGREEMENT_DISTANCE = 0.05
+"""Two runs agree when residuals are within 1 % and latents within 5 % of their length: the same minimum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostics:
+    """Whether the search converged: what gates every negative statement."""
+
+    reducible: float
+    """Share of the squared residual that one more Gauss-Newton step promises to remove: the gradient in units that
+    compare. Near 0 at a minimum (d/N at the true latent, by chance alone); NaN where no Jacobian fits."""
+    agreeing_starts: int
+    """Polished starts that ended at the reported minimum, itself included."""
+    polished_starts: int
+    whiteness: float
+    """sqrt(N) x largest lag-1 autocorrelation of the residual: |N(0, 1)| for rounding noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inversion:
+    """What one generator could do for one probe."""
+
+    generator: str
+    """Model digest."""
+    residual: float
+    """Mean squared error between `images(z)` and probe/255, on the [0, 1] scale."""
+    distance: float
+    """The distance that candidates are ranked by: the residual itself for L2."""
+    z: NDArray[np.float64]
+    reconstruction: NDArray[np.uint8]
+    """[H, W, C]: what the owner publishes for float32 z."""
+    exact: bool
+    """Every sample equal, by a latent that may certify (`exact.guard`)."""
+    mismatches: int
+    samples: int
+    square_norm: float
+    guard: str | None
+    """Why this latent certifies nothing, or None."""
+    starts: int
+    iterations: int
+    rounds: int
+    diagnostics: Diagnostics
+    stopped: Stopped
+    seconds: dict[str, float]
+
+    @property
+    def floors(self) -> float:
+        """Residual in units of the 8-bit rounding floor 1/(12 x 255^2)."""
+        return self.residual / FLOOR
+
+    @property
+    def out_of_budget(self) -> bool:
+        """Whether the outer time guard ended the search: nothing negative follows from it."""
+        return self.stopped == "time"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One line of news while a probe is inverted."""
+
+    generator: str
+    stage: Literal["adam", "lm", "exact"]
+    round: int
+    floors: float
+
+
+@dataclass(slots=True)
+class _Candidate:
+    network: Network
+    target: Tensor
+    loss: Loss
+    rng: torch.Generator
+    runs: list[lm.Run] = field(default_factory=list[lm.Run])
+    best: Tensor | None = None
+    best_loss: float = math.inf
+    starts: int = 0
+    rounds: int = 0
+    stopped: Stopped | None = None
+    seconds: dict[str, float] = field(default_factory=lambda: {"adam": 0.0, "lm": 0.0, "exact": 0.0})
+
+
+@contextmanager
+def _threads(count: int | None) -> Yields[None, None, None]:
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def start_generator(seed: int, digest: str) -> torch.Generator:
+    """The source of random starts for one probe and generator: independent of which other candidates there are."""
+    material = hashlib.sha256(f"plausible.starts/1\n{seed}\n{digest}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(material[:8], "big") >> 1)
+
+
+def invert(
+    probe: NDArray[np.uint8],
+    generators: Sequence[Generator],
+    budget: Budget,
+    *,
+    seed: int,
+    distance: Distance | None = None,
+    threads: int | None = None,
+    device: torch.device | str = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+    starts: Sequence[Tensor] | None = None,
+) -> list[Inversion]:
+    """Invert `probe`, uint8 [H, W, C] at the generators' own size, on every generator; results in their order.
+
+    Deterministic in (probe, generators, budget, seed, distance) up to float rounding of the machine. `starts`, one
+    [k, d] per generator (from an encoder, say), take the first places of the first round. `UsageError` if the probe's
+    size is not a generator's: the caller resizes, and says how.
+    """
+    distance = distance or L2()
+    pixels = np.ascontiguousarray(probe)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3:
+        raise UsageError("a probe is uint8 [height, width, channels]")
+    for generator in generators:
+        size = (generator.output.height, generator.output.width, generator.output.channels)
+        if pixels.shape != size:
+            raise UsageError(f"the probe is {pixels.shape}, generator {generator.name!r} makes {size}: resize it first")
+    began = time.monotonic()
+
+    def expired() -> bool:
+        return budget.seconds is not None and time.monotonic() - began > budget.seconds
+
+    with _threads(threads):
+        candidates = [_candidate(pixels, generator, distance, seed, device) for generator in generators]
+        for number in range(budget.rounds):
+            active = [c for c in candidates if c.stopped is None]
+            if not active:
+                break
+            given = None if starts is None or number else {id(c): s for c, s in zip(candidates, starts, strict=True)}
+            _round(active, budget, number, expired, progress, given)
+        return [_finish(c, pixels, budget, distance, expired, progress) for c in candidates]
+
+
+def _candidate(
+    pixels: NDArray[np.uint8], generator: Generator, distance: Distance, seed: int, device: torch.device | str
+) -> _Candidate:
+    network = Network(generator, device)
+    output = generator.output
+    picture = torch.from_numpy(pixels).permute(2, 0, 1).to(network.device, torch.float32) / 255
+    prepared = distance.prepare(picture[None])
+
+    def loss(z: Tensor) -> Tensor:
+        images = network.unit(z).reshape(-1, output.channels, output.height, output.width)
+        return distance.between(images, prepared)
+
+    return _Candidate(network, picture.flatten(), loss, start_generator(seed, generator.digest))
+
+
+def _round(
+    active: Sequence[_Candidate],
+    budget: Budget,
+    number: int,
+    expired: Callable[[], bool],
+    progress: Callable[[Progress], None] | None,
+    given: dict[int, Tensor] | None,
+) -> None:
+    began = time.monotonic()
+    pools: list[Tensor] = []
+    for candidate in active:
+        pool = candidate.network.generator.latent.draw(budget.adam_starts, candidate.rng)
+        if given is not None:
+            first = given[id(candidate)].to(pool)[: budget.adam_starts]
+            pool[: len(first)] = first
+        pools.append(pool.to(candidate.network.device))
+    searched = adam(
+        [c.loss for c in active],
+        [c.network.generator.latent for c in active],
+        pools,
+        steps=budget.adam_steps,
+        rate=budget.adam_rate,
+        prior=budget.adam_prior,
+        stop=expired,
+    )
+    share = (time.monotonic() - began) / len(active)
+    for candidate, (points, losses) in zip(active, searched, strict=True):
+        candidate.seconds["adam"] += share
+        candidate.starts += len(points)
+        candidate.rounds += 1
+        order = losses.argsort()
+        if float(losses[order[0]]) < candidate.best_loss:
+            candidate.best, candidate.best_loss = points[order[0]], float(losses[order[0]])
+        if budget.lm_starts and candidate.network.linearisable:
+            began = time.monotonic()
+            _polish(candidate, [points[i] for i in order[: budget.lm_starts]], budget, expired)
+            candidate.seconds["lm"] += time.monotonic() - began
+        if candidate.stopped is None and expired():
+            candidate.stopped = "time"
+        if progress is not None:
+            floors = min((run.residual for run in candidate.runs), default=math.nan) / FLOOR
+            progress(Progress(candidate.network.generator.digest, "lm", number, floors))
+
+
+def _polish(candidate: _Candidate, points: Sequence[Tensor], budget: Budget, expired: Callable[[], bool]) -> None:
+    """Levenberg-Marquardt on a round's best starts: always the run with the lowest residual, a slice at a time."""
+    fresh = [lm.start(candidate.network, candidate.target, z) for z in points]
+    candidate.runs.extend(fresh)
+    while True:
+        open_runs = [r for r in fresh if r.status == "running" and r.iterations < budget.lm_iterations]
+        if not open_runs:
+            break
+        # every run gets one slice before any gets a second
+        run = min(open_runs, key=lambda r: (r.iterations > 0, r.residual))
+        lm.advance(
+            run,
+            candidate.network,
+            candidate.target,
+            iterations=min(SLICE, budget.lm_iterations - run.iterations),
+            chords=budget.lm_chords,
+            goal=FLOOR_GOAL * FLOOR,
+        )
+        if run.status == "floor":
+            candidate.stopped = "floor"
+            break
+        if _agreeing(candidate.runs)[1] >= 2:
+            candidate.stopped = "flat"
+            break
+        if expired():
+            candidate.stopped = "time"
+            break
+
+
+def _agreeing(runs: Sequence[lm.Run]) -> tuple[lm.Run | None, int]:
+    """The best run and how many finished runs ended at its minimum."""
+    if not runs:
+        return None, 0
+    best = min(runs, key=lambda r: r.residual)
+    if best.status == "running":
+        return best, 1
+    same = [
+        r
+        for r in runs
+        if r.residual <= best.residual * (1 + AGREEMENT_RATIO)
+        and float((r.z - best.z).norm()) <= AGREEMENT_DISTANCE * float(best.z.norm())
+    ]
+    return best, len(same)
+
+
+def _finish(
+    candidate: _Candidate,
+    pixels: NDArray[np.uint8],
+    budget: Budget,
+    distance: Distance,
+    expired: Callable[[], bool],
+    progress: Callable[[Progress], None] | None,
+) -> Inversion:
+    network, generator = candidate.network, candidate.network.generator
+    probe = torch.from_numpy(pixels)
+    best, agreeing = _agreeing(candidate.runs)
+    z = best.z if best is not None else candidate.best
+    if z is None:
+        z = torch.zeros(network.dim, device=network.device)
+    if best is not None and candidate.best is not None and distance.name != "l2":
+        # ranked by another distance: the polished point counts only if it is the nearer one by that distance too
+        polished = float(candidate.loss(best.z[None])[0])
+        z = best.z if polished <= candidate.best_loss else candidate.best
+    began = time.monotonic()
+    reason = guard(z, generator.latent, network.samples)
+    if (
+        best is not None
+        and best.residual <= FLOOR_REACHED * FLOOR
+        and budget.exact_iterations
+        and generator.latent.dim * 4 <= network.samples
+    ):
+        certificate = certify(network, probe, best.z, iterations=budget.exact_iterations)
+        if certificate.mismatches == 0:
+            z = certificate.z.to(network.device)
+            reason = guard(z, generator.latent, network.samples)
+        if progress is not None:
+            progress(Progress(generator.digest, "exact", candidate.rounds, best.residual / FLOOR))
+    candidate.seconds["exact"] += time.monotonic() - began
+    picture = generator.sample(z[None])[0]
+    mismatches = int((picture != probe).sum())
+    with torch.no_grad():
+        image = generator.images(z.float()[None])[0]
+    error = (image.flatten().double() - candidate.target.double()).cpu()
+    residual = float(error.square().mean())
+    exact = mismatches == 0 and reason is None
+    height, width, channels = pixels.shape
+    stopped: Stopped = candidate.stopped or "budget"
+    return Inversion(
+        generator=generator.digest,
+        residual=residual,
+        distance=residual if distance.name == "l2" else float(candidate.loss(z.float()[None])[0]),
+        z=z.cpu().double().numpy(),
+        reconstruction=picture.numpy(),
+        exact=exact,
+        mismatches=mismatches,
+        samples=network.samples,
+        square_norm=float(z.double().square().sum()),
+        guard=reason,
+        starts=candidate.starts,
+        iterations=sum(run.iterations for run in candidate.runs),
+        rounds=candidate.rounds,
+        diagnostics=Diagnostics(
+            reducible=_reducible(network, z, error),
+            agreeing_starts=agreeing,
+            polished_starts=len(candidate.runs),
+            whiteness=whiteness(error.reshape(channels, height, width).permute(1, 2, 0).numpy()),
+        ),
+        stopped="exact" if exact else stopped,
+        seconds=dict(candidate.seconds),
+    )
+
+
+def _reducible(network: Network, z: Tensor, error: Tensor) -> float:
+    """Share of the squared residual in the span of the Jacobian: what one more Gauss-Newton step promises."""
+    if not network.linearisable:
+        return math.nan
+    _, jacobian = network.linearise(z.float())
+    jacobian = jacobian.cpu().double()
+    gradient = jacobian @ error
+    system = jacobian @ jacobian.T
+    system.diagonal().add_(1e-9 * float(system.diagonal().max()) + 1e-30)
+    total = float(error @ error)
+    return float(gradient @ torch.linalg.solve(system, gradient)) / total if total else 0.0

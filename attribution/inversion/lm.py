@@ -1,0 +1,112 @@
+"""Levenberg-Marquardt with a dense Jacobian, a ladder of dampings and chord steps, for latents of some hundred numbers.
+
+Minimises |x - G(z)|^2 over the N samples of a probe. One Jacobian J [d, N] costs about d forward passes, a trial
+picture one: so each Jacobian is spent on eight dampings at once, and each trial goes on for a few *chord* steps (new
+residual, old Jacobian), which follow the curved valleys that a single straight step leaves. The best point met
+becomes the next one. Source: Marquardt (1963); chord steps: Kelley, Iterative Methods for Linear and Nonlinear
+Equations, section 5.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .adam import project
+from .network import Network
+
+Status = Literal["running", "floor", "flat"]
+
+LADDER = (10.0, 10**0.5, 1.0, 10**-0.5, 1e-1, 1e-2, 1e-3, 1e-5)
+"""Trial dampings, in units of the run's own damping."""
+DAMPING_RANGE = (1e-3, 1e3)
+HOPELESS_DAMPING = 1e4
+FLAT_PATIENCE = 4
+FLAT_GAIN = 0.02
+"""A run whose residual fell by less than 2 % over four Jacobians is flat."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One start's descent; `advance` continues it. `residual` is the mean squared error on the [0, 1] scale."""
+
+    z: Tensor
+    residual: float
+    damping: float = 1.0
+    iterations: int = 0
+    status: Status = "running"
+    history: list[float] = field(default_factory=list[float])
+
+
+@torch.no_grad()
+def start(network: Network, target: Tensor, z: Tensor) -> Run:
+    """A run at latent [d] against the flat probe [N] on the scale [0, 1]."""
+    residual = float((network.unit(z[None])[0] - target).square().mean())
+    return Run(z=z.detach().clone(), residual=residual, history=[residual])
+
+
+@torch.no_grad()
+def advance(run: Run, network: Network, target: Tensor, *, iterations: int, chords: int, goal: float) -> Run:
+    """At most `iterations` Jacobians more, until the residual is at most `goal` or the run is flat."""
+    ladder = torch.tensor(LADDER, dtype=torch.float64)
+    for _ in range(iterations):
+        if run.residual <= goal:
+            run.status = "floor"
+        if run.status != "running":
+            break
+        _step(run, network, target, ladder, chords)
+        run.iterations += 1
+        run.history.append(run.residual)
+        if run.damping > HOPELESS_DAMPING or (
+            len(run.history) > FLAT_PATIENCE and run.residual > (1 - FLAT_GAIN) * run.history[-1 - FLAT_PATIENCE]
+        ):
+            run.status = "flat"
+    if run.residual <= goal:
+        run.status = "floor"
+    return run
+
+
+def _step(run: Run, network: Network, target: Tensor, ladder: Tensor, chords: int) -> None:
+    picture, jacobian = network.linearise(run.z)
+    # the d x d systems are tiny: solved in double on the CPU, by one eigendecomposition for all dampings
+    values, vectors = torch.linalg.eigh((jacobian @ jacobian.T).cpu().double())
+    inverse = 1 / (values.clamp_min(0)[None] + (ladder * run.damping)[:, None])
+
+    def solve(residuals: Tensor, rows: Tensor) -> Tensor:
+        """Damped Gauss-Newton steps [B, d] for residuals [B, N], each with its own damping."""
+        gradient = (residuals @ jacobian.T).cpu().double()
+        return ((((gradient @ vectors) * inverse[rows]) @ vectors.T).float()).to(network.device)
+
+    rows = torch.arange(len(ladder))
+    first = (target - picture)[None].expand(len(ladder), -1)
+    points = project(run.z[None] + solve(first, rows), network.generator.latent)
+    best, best_z, best_row = run.residual, None, 0
+    previous: Tensor | None = None
+    for chord in range(chords + 1):
+        residuals = target - network.unit(points)
+        loss = residuals.square().mean(1).cpu()
+        leader = int(loss.argmin())
+        if float(loss[leader]) < best:
+            best, best_z, best_row = float(loss[leader]), points[leader].clone(), int(rows[leader])
+        if chord == chords:
+            break
+        keep = torch.zeros(len(loss), dtype=torch.bool)
+        keep[loss.argsort()[: max(2, len(loss) // 2)]] = True
+        if previous is not None:
+            keep &= loss < previous
+        if not bool(keep.any()):
+            break
+        points, residuals, rows, previous = points[keep], residuals[keep], rows[keep], loss[keep]
+        points = project(points + solve(residuals, rows), network.generator.latent)
+    if best_z is None:
+        run.damping *= 30
+        return
+    run.z, run.residual = best_z, best
+    if best_row < 2:
+        run.damping *= 3
+    elif best_row > len(ladder) - 3:
+        run.damping /= 10
+    run.damping = min(max(run.damping, DAMPING_RANGE[0]), DAMPING_RANGE[1])
