@@ -46,6 +46,10 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str] | None) -> int:
     try:
         code = command().main(args=argv, prog_name="pd", standalone_mode=False)
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # typer turns a closed stdout into exit code 1
+            raise BrokenPipeError from None
+        return error.code if isinstance(error.code, int) else 0
     except BrokenPipeError:
         raise
     except (KeyboardInterrupt, typer.Abort):
