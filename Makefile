@@ -45,7 +45,7 @@ test-long: $(STAMP) ## what takes minutes: many inversions, long fuzz and proper
 check: $(STAMP) $(LINKS) ## ruff, pyright strict, import rules, docs drift
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/pyright
+	$(VENV)/bin/pyright --pythonpath $(PY)
 	$(PY) -m pytest tests/project
 
 format: $(STAMP) ## apply ruff's fixes and format

@@ -36,8 +36,8 @@ COARSE_SIDE = 32
 # How many go on: this many, or this share of them if that is more.
 COARSE_KEEP = 32
 COARSE_SHARE = 0.03
-# Candidates measured exactly after the screen.
-FINALISTS = 6
+# Pictures measured exactly after the screen, for each way in which the probe may lie in them (see `_finalists`).
+FINALISTS = 4
 
 
 class Limit(Protocol):
@@ -144,7 +144,7 @@ def measure_copies(
     keep(_whole_frame_leads(index, [int(i) for i in near if bits[i] <= pdq.SCREEN_BITS]), "perceptual hash")
     if any(c.within and c.transformation.family == "whole" for c in best.values()):
         return best
-    keep(_finalists(index.leads(probe)), "sliding window")
+    keep(_finalists(index.leads(probe), index, probe), "sliding window")
     return best
 
 
@@ -157,15 +157,23 @@ def variance(pixels: Pixels) -> float:
     return float(pixels[..., :3].astype(np.float64).var(axis=(0, 1)).mean()) / 255.0**2
 
 
-def _finalists(leads: Sequence[Lead]) -> Iterator[Lead]:
-    """The best few pictures, each with its best few places: a size-keeping crop and a scaled one may both fit."""
-    taken: dict[int, int] = {}
+def _finalists(leads: Sequence[Lead], index: CopyIndex, probe: Pixels) -> Iterator[Lead]:
+    """The best few pictures of each kind of place: the probe's own size, the whole frame, and what was scaled.
+
+    Smaller windows fit more easily, so the kinds do not compete here: each is measured and has its own limit.
+    """
+    taken: dict[tuple[str, int], int] = {}
     for lead in leads:
-        if lead.index not in taken and len(taken) == FINALISTS:
-            continue
-        if taken.get(lead.index, 0) < 3:
-            taken[lead.index] = taken.get(lead.index, 0) + 1
-            yield lead
+        height, width = index.pictures[lead.index].shape[:2]
+        if lead.crop[2:] == (width, height):
+            kind = "frame"
+        else:
+            kind = "kept" if lead.crop[2:] == (probe.shape[1], probe.shape[0]) else "scaled"
+        place = (kind, lead.index)
+        if place in taken or sum(k == kind for k, _ in taken) < FINALISTS:
+            taken[place] = taken.get(place, 0) + 1
+            if taken[place] <= 2:
+                yield lead
 
 
 def _whole_frame_leads(index: CopyIndex, members: Sequence[int]) -> Iterator[Lead]:
@@ -218,8 +226,11 @@ def _explain(probe: Pixels, original: Pixels, lead: Lead) -> Iterator[tuple[Tran
         start = Transformation(source=(width, height), crop=rectangle, mirror=lead.mirror)
         if rectangle[2:] == size:
             yield start, mse(start.apply(original), probe)
-        else:
-            yield _climb(probe, original, replace(start, resized=size, filter="bicubic"))
+            continue
+        scaled = min(_filtered(probe, original, replace(start, resized=size)), key=lambda pair: pair[1])
+        if not start.cropped:
+            yield scaled  # the whole frame is an explanation of its own, however near a crop comes
+        yield _climb(probe, original, *scaled)
 
 
 def _refined(probe: Pixels, original: Pixels, lead: Lead) -> list[tuple[int, int, int, int]]:
@@ -236,30 +247,32 @@ def _refined(probe: Pixels, original: Pixels, lead: Lead) -> list[tuple[int, int
     return [min(found, key=lambda item: item.score).crop] if found else [lead.crop]
 
 
-def _climb(probe: Pixels, original: Pixels, start: Transformation) -> tuple[Transformation, float]:
-    """Better scaled rectangles next to `start` (one step in x, y, width or height) and the better filter."""
+def _filtered(probe: Pixels, original: Pixels, start: Transformation) -> list[tuple[Transformation, float]]:
+    """`start` with each resampling filter, measured."""
+    each = [replace(start, filter=name) for name in FILTERS]
+    return [(t, mse(t.apply(original), probe)) for t in each]
+
+
+def _climb(probe: Pixels, original: Pixels, start: Transformation, residual: float) -> tuple[Transformation, float]:
+    """Downhill from `start` over scaled rectangles (one step in x, y, width or height) and filters."""
     width, height = start.source
-    smallest = _smallest_scaled(start)
-
-    def measured(t: Transformation) -> float:
-        return mse(t.apply(original), probe)
-
-    best = min(((measured(t), t) for t in (replace(start, filter=f) for f in FILTERS)), key=lambda pair: pair[0])
+    least_w, least_h = _smallest_scaled(start)
+    best = (start, residual)
     for _ in range(24):
-        x, y, w, h = best[1].crop
+        x, y, w, h = best[0].crop
         steps = [(x + dx, y + dy, w + dw, h + dh) for dx, dy, dw, dh in _STEPS]
-        inside = [
-            replace(best[1], crop=(a, b, c, d))
+        near = [replace(best[0], filter=f) for f in FILTERS if f != best[0].filter]
+        near += [
+            replace(best[0], crop=(a, b, c, d))
             for a, b, c, d in steps
-            if a >= 0 and b >= 0 and c >= smallest[0] and d >= smallest[1]
-            and a + c <= width and b + d <= height and (c, d) != start.resized
+            if 0 <= a <= width - c and 0 <= b <= height - d and c >= least_w and d >= least_h
+            and (c, d) != start.resized
         ]  # fmt: skip
-        others = [replace(best[1], filter=f) for f in FILTERS if f != best[1].filter]
-        better = min(((measured(t), t) for t in (*inside, *others)), key=lambda pair: pair[0])
-        if better[0] >= best[0]:
+        t, better = min(((t, mse(t.apply(original), probe)) for t in near), key=lambda pair: pair[1])
+        if better >= best[1]:
             break
-        best = better
-    return best[1], best[0]
+        best = (t, better)
+    return best
 
 
 def _smallest_scaled(start: Transformation) -> tuple[int, int]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from .copies import CopyCalibration
 from .document import Document
 from .envelope import Envelope
 from .manifest import Manifest
 from .opening import Opening
 from .receipt import Receipt
 from .record import Record
+from .report import ReportDocument
 from .statement import (
     AuthorKeyStatement,
     AuthorRevocationStatement,
@@ -35,6 +37,8 @@ DOCUMENTS: dict[str, type[Document]] = {
     "opening": Opening,
     "manifest": Manifest,
     "receipt": Receipt,
+    "copies": CopyCalibration,
+    "report": ReportDocument,
 }
 
 
