@@ -32,7 +32,7 @@ _MAX_INT_DIGITS = 1234
 _STRUCTURE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 _WRAPPED_INT = re.compile(r"-?[1-9][0-9]*", re.ASCII)
 _WRAPPED_F64 = re.compile(r"[0-9a-f]{16}", re.ASCII)
-_RESERVED = frozenset({"int", "f64", "map", "tensor", "image", "bytes", "rng", "opaque"})
+_RESERVED = frozenset({"int", "f64", "map", "tensor", "image", "bytes", "rng", "input", "model", "opaque"})
 
 
 def encode(value: object) -> bytes:

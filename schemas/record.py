@@ -137,8 +137,9 @@ class Batch(Document):
 class Call(Document):
     """What was called with what: arguments by name, after defaults, in recorded form.
 
-    Beside JSON and wrapped numbers an argument may be `{"tensor": Tensor}`, `{"image": D}`, `{"bytes": D}`,
-    `{"rng": i}` (source i of `rng`) or `{"opaque": "module.Class"}`.
+    Beside JSON and wrapped numbers an argument may be `{"input": "latent"}` (or "style.NAME", "noise.NAME": the input
+    recorded there, or the batch it is of), `{"rng": i}` (source i of `rng`), `{"model": D}`, `{"tensor": Tensor}`,
+    `{"image": D}`, `{"bytes": D}` or `{"opaque": "module.Class"}`.
     """
 
     arguments: dict[Word, Recorded]
