@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Properties are about results; how long an example takes on a busy machine is not one of them.
+settings.register_profile("plausible", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("plausible")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("PLAUSIBLE_SHARED", ROOT.parent / "shared"))
