@@ -20,6 +20,10 @@ from plausible.ledger.proof import make_proof
 from plausible.ledger.tiles import WIDTH, Tile, tiles_at
 from plausible.ledger.tree import MemoryTree, hash_leaf
 
+# spec_entries.py lies beside this script, which tests load by its path
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from spec_entries import EXAMPLES as ENTRY_EXAMPLES
+
 SPEC = Path(__file__).resolve().parent / "spec"
 _PLACE = re.compile(r"<!-- example: ([a-z_]+) -->\n.*?<!-- end -->\n", re.DOTALL)
 
@@ -123,6 +127,7 @@ EXAMPLES: dict[str, Callable[[], str]] = {
     "policy": policy,
     "proof": proof,
     "tiles": tiles,
+    **ENTRY_EXAMPLES,
 }
 
 
