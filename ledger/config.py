@@ -1,0 +1,173 @@
+"""`log.toml`: what a ledger directory is, in a file that people read and edit. It holds no secret.
+
+    version = 1
+    author = "models.example/studio"
+    origin = "models.example/studio/log"
+    sync = "lazy"
+    spool = "spool.journal"
+
+    [batch]
+    entries = 1000
+    wait_ms = 2.0
+
+    [[witness]]
+    name = "notary"
+    key = "keys/witness-notary.key"
+    state = "witnesses/notary.db"
+
+Unknown keys are refused: a misspelt option that silently does nothing is how durability gets lost. Paths are relative
+to the directory unless absolute. The file is trusted like the keys beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from ..schemas.errors import SetupError, UsageError
+
+CONFIG_FILE = "log.toml"
+LAYOUT_VERSION = 1
+"""Version of the directory layout and of both databases; a newer one is refused, never guessed at."""
+
+SYNC_MODES = ("lazy", "strict")
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessConfig:
+    """A witness that cosigns in this process: its name, key file and the database that keeps it from going back."""
+
+    name: str
+    key: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerConfig:
+    """The parsed `log.toml`. `sync` "strict" flushes tiles before a head names them, "lazy" within about a second."""
+
+    author: str
+    origin: str
+    sync: str = "lazy"
+    spool: str = "spool.journal"
+    batch_entries: int = 1000
+    batch_wait_ms: float = 2.0
+    witnesses: tuple[WitnessConfig, ...] = ()
+
+    def to_toml(self) -> str:
+        """The file's text. JSON's string and number literals are TOML's too."""
+        lines = [
+            "# A ledger directory. Only public/ may be served; keys/, state.db and vault.db are private.",
+            f"version = {LAYOUT_VERSION}",
+            f"author = {json.dumps(self.author)}",
+            f"origin = {json.dumps(self.origin)}",
+            "# lazy: tiles reach the disk within about a second of the head that names them and are re-derived at start;",
+            "# strict: before it. Use strict where another program serves public/.",
+            f"sync = {json.dumps(self.sync)}",
+            '# where on_error = "spool" keeps what the databases could not take; put it on another disk if you can',
+            f"spool = {json.dumps(self.spool)}",
+            "",
+            "[batch]",
+            f"entries = {self.batch_entries}",
+            f"wait_ms = {self.batch_wait_ms}",
+        ]
+        for witness in self.witnesses:
+            lines += [
+                "",
+                "[[witness]]",
+                f"name = {json.dumps(witness.name)}",
+                f"key = {json.dumps(witness.key)}",
+                f"state = {json.dumps(witness.state)}",
+            ]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def parse(cls, text: str, path: str = CONFIG_FILE) -> LedgerConfig:
+        """Read a `log.toml`; raises `SetupError` with one sentence for anything wrong in it."""
+        try:
+            table: dict[str, Any] = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise SetupError(f"{path} is not valid TOML: {error}") from None
+        version = table.get("version")
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise SetupError(f"{path} does not say which version of the layout it is")
+        if version > LAYOUT_VERSION:
+            raise SetupError(
+                f"{path} is of version {version}, this program knows {LAYOUT_VERSION}: the ledger was made by a newer "
+                "plausible-deniability; upgrade to open it"
+            )
+        _refuse_unknown(table, {"version", "author", "origin", "sync", "spool", "batch", "witness"}, path)
+        batch = _table(table.get("batch", {}), f"{path}: [batch]")
+        _refuse_unknown(batch, {"entries", "wait_ms"}, f"{path}: [batch]")
+        entries = batch.get("entries", 1000)
+        wait_ms = batch.get("wait_ms", 2.0)
+        if not isinstance(entries, int) or isinstance(entries, bool) or not 1 <= entries <= 100_000:
+            raise SetupError(f"{path}: batch.entries is a number from 1 to 100000")
+        if not isinstance(wait_ms, (int, float)) or isinstance(wait_ms, bool) or not 0 <= wait_ms <= 10_000:
+            raise SetupError(f"{path}: batch.wait_ms is a number of milliseconds from 0 to 10000")
+        sync = _text(table, "sync", path, "lazy")
+        if sync not in SYNC_MODES:
+            raise SetupError(f'{path}: sync is "lazy" or "strict", not {sync!r}')
+        raw = table.get("witness", [])
+        if not isinstance(raw, list):
+            raise SetupError(f"{path}: witnesses are given as [[witness]] tables")
+        witnesses: list[WitnessConfig] = []
+        for number, value in enumerate(cast("list[Any]", raw)):
+            where = f"{path}: [[witness]] {number + 1}"
+            item = _table(value, where)
+            _refuse_unknown(item, {"name", "key", "state"}, where)
+            witnesses.append(
+                WitnessConfig(_text(item, "name", where), _text(item, "key", where), _text(item, "state", where))
+            )
+        if len({w.name for w in witnesses}) != len(witnesses) or len({w.state for w in witnesses}) != len(witnesses):
+            raise SetupError(f"{path}: two witnesses share a name or a state file")
+        return cls(
+            author=_text(table, "author", path),
+            origin=_text(table, "origin", path),
+            sync=sync,
+            spool=_text(table, "spool", path, "spool.journal"),
+            batch_entries=entries,
+            batch_wait_ms=float(wait_ms),
+            witnesses=tuple(witnesses),
+        )
+
+    @classmethod
+    def read(cls, directory: Path) -> LedgerConfig:
+        """The configuration of a ledger directory; `SetupError` if it is not one."""
+        path = directory / CONFIG_FILE
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            raise SetupError(f"{directory} is not a ledger: it has no {CONFIG_FILE} (make one with pd init)") from None
+        except (OSError, UnicodeError) as error:
+            raise SetupError(f"{path} cannot be read: {error}") from None
+        return cls.parse(text, str(path))
+
+
+def ledger_path(directory: Path, value: str) -> Path:
+    """A path of `log.toml`: relative ones start at the ledger directory."""
+    if not value:
+        raise UsageError("a path in log.toml is empty")
+    return directory / value
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise SetupError(f"{where} is not a table")
+    return cast("dict[str, Any]", value)
+
+
+def _text(table: dict[str, Any], key: str, where: str, default: str | None = None) -> str:
+    value = table.get(key, default)
+    if not isinstance(value, str) or not value:
+        raise SetupError(f"{where}: {key} is missing or not a text")
+    return value
+
+
+def _refuse_unknown(table: dict[str, Any], known: set[str], where: str) -> None:
+    unknown = sorted(set(table) - known)
+    if unknown:
+        raise SetupError(f"{where}: unknown key {unknown[0]!r}")

@@ -1,0 +1,150 @@
+"""Reading random number generators before a call, without moving them.
+
+The global streams of torch (CPU, and every CUDA device once CUDA is in use), numpy and `random`, and any generator among
+the arguments. torch and numpy are looked at only if the program has loaded them; nothing here imports them. After the
+call the streams are read again: a global stream that did not move gave no number to the call and is left out of the
+record (`streams="all"` keeps it, for code that saves and restores a stream inside the call). Generators given as
+arguments are always kept.
+
+Reading never draws: the streams after a recorded call are bit-equal to those after an unrecorded one.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+TORCH_CPU = "torch.cpu"
+TORCH_CUDA = "torch.cuda"
+NUMPY = "numpy"
+PYTHON = "python"
+ARGUMENT = "argument"
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A stream's state at one moment.
+
+    `name`: "torch.cpu", "torch.cuda:0", "numpy", "python", or "argument:PATH" with the argument's path ("generator",
+    "generator[1]"). `kind`: "torch.Generator", "random.Random", or numpy's name ("RandomState/MT19937", "Generator/PCG64").
+    `state`: what the library's own setter takes back. `device` is set for torch.
+    """
+
+    name: str
+    kind: str
+    state: Any
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    name: str
+    kind: str
+    read: Callable[[], Any]
+    device: str | None = None
+    always: bool = False
+
+
+def _module(name: str) -> Any:
+    # a module that is still being imported by another thread has no attributes yet
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    return None if module is None or getattr(spec, "_initializing", False) else module
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two states are equal; knows tensors, arrays, dicts and tuples of them."""
+    if first is second:
+        return True
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, dict):
+        mapping, other = cast("dict[str, Any]", first), cast("dict[str, Any]", second)
+        return mapping.keys() == other.keys() and all(_same(mapping[key], other[key]) for key in mapping)
+    if hasattr(first, "tobytes"):
+        return first.tobytes() == second.tobytes()
+    if hasattr(first, "equal"):
+        return bool(first.equal(second))
+    return bool(first == second)
+
+
+def _numpy_state(generator: Any) -> Any:
+    return generator.get_state(legacy=False)
+
+
+def _global_sources() -> Iterable[_Source]:
+    torch = _module("torch")
+    if torch is not None:
+        yield _Source(TORCH_CPU, "torch.Generator", torch.default_generator.get_state, "cpu")
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            for index, generator in enumerate(torch.cuda.default_generators):
+                yield _Source(f"{TORCH_CUDA}:{index}", "torch.Generator", generator.get_state, f"cuda:{index}")
+    numpy = _module("numpy")
+    if numpy is not None:
+        holder = numpy.random.mtrand._rand
+        yield _Source(NUMPY, _numpy_kind(holder), lambda: _numpy_state(holder))
+    yield _Source(PYTHON, "random.Random", random.getstate)
+
+
+def _numpy_kind(generator: Any) -> str:
+    bits = getattr(generator, "bit_generator", None) or getattr(generator, "_bit_generator", None)
+    return f"{type(generator).__name__}/{type(bits).__name__}"
+
+
+def _argument_source(path: str, value: Any) -> _Source | None:
+    name = f"{ARGUMENT}:{path}"
+    if isinstance(value, random.Random):
+        # SystemRandom has no state to read: its numbers cannot be recorded
+        return None if isinstance(value, random.SystemRandom) else _Source(name, "random.Random", value.getstate, None, True)
+    torch = _module("torch")
+    if torch is not None and isinstance(value, torch.Generator):
+        return _Source(name, "torch.Generator", value.get_state, str(value.device), True)
+    numpy = _module("numpy")
+    if numpy is not None:
+        if isinstance(value, numpy.random.RandomState):
+            return _Source(name, _numpy_kind(value), lambda: _numpy_state(value), None, True)
+        if isinstance(value, numpy.random.Generator):
+            bits = value.bit_generator
+            return _Source(name, _numpy_kind(value), lambda: bits.state, None, True)
+    return None
+
+
+def _arguments(arguments: Mapping[str, Any]) -> Iterable[_Source]:
+    for name, value in arguments.items():
+        source = _argument_source(name, value)
+        if source is not None:
+            yield source
+        elif isinstance(value, (list, tuple)):
+            for index, item in enumerate(cast("list[Any]", value)):
+                source = _argument_source(f"{name}[{index}]", item)
+                if source is not None:
+                    yield source
+        elif isinstance(value, dict):
+            for key, item in cast("dict[Any, Any]", value).items():
+                source = _argument_source(f"{name}.{key}", item)
+                if source is not None:
+                    yield source
+
+
+class Snapshot:
+    """All streams a call could draw from, as they stood before it."""
+
+    __slots__ = ("_before", "_keep_all")
+
+    def __init__(self, arguments: Mapping[str, Any] | None = None, *, streams: str = "moved") -> None:
+        """Read the global streams and the generators among `arguments` (name -> value, also inside lists and dicts)."""
+        self._keep_all = streams == "all"
+        self._before = [(s, s.read()) for s in _global_sources()]
+        if arguments:
+            self._before += [(s, s.read()) for s in _arguments(arguments)]
+
+    def used(self) -> list[Stream]:
+        """The states before the call of the streams that moved since, and of all generators given as arguments."""
+        return [
+            Stream(source.name, source.kind, state, source.device)
+            for source, state in self._before
+            if source.always or self._keep_all or not _same(state, source.read())
+        ]
