@@ -1,7 +1,7 @@
-"""Durable files and databases: the few moves that everything stored goes through.
+"""Durable files: the few moves that everything stored goes through.
 
-A file: temporary name in the same folder, write, fsync, rename, fsync the folder. A database: explicit DDL with a
-version, WAL, synchronous=FULL, every pragma read back. Two kinds of failure are told apart:
+A file: temporary name in the same folder, write, fsync, rename, fsync the folder (databases: database.py). Two kinds
+of failure are told apart:
 
 * `StorageFull`: nothing was written (no space, read-only, too large); what is on the disk is still true, so the
   caller may try again or write elsewhere.
@@ -17,12 +17,8 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 from ..schemas.errors import SetupError
-
-APPLICATION_ID = 0x706C6A01
-"""PRAGMA application_id of the databases of a ledger directory."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 _TEMPORARY = ".tmp-"
@@ -131,114 +127,3 @@ def remove_leftovers(folder: Path) -> None:
         for path in folder.glob(f"{_TEMPORARY}*"):
             with contextlib.suppress(OSError):
                 path.unlink()
-
-
-def open_database(path: Path, *, ddl: str, version: int, create: bool = False) -> sqlite3.Connection:
-    """Open a database for writing: WAL, synchronous=FULL, foreign keys, each pragma checked; 0600 when created.
-
-    Transactions are explicit (`begin`). Raises `SetupError` if the file is absent and `create` is false, is no
-    database of this project, or is of a newer version.
-    """
-    if not create and not path.is_file():
-        raise SetupError(f"{path} is missing: restore it from a backup, a ledger cannot go on without it")
-    if create:
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    with storage(f"opening {path}"):
-        connection = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
-    try:
-        with storage(f"opening {path}"):
-            _prepare(connection, path, ddl, version, create)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path, ddl: str, version: int, create: bool) -> None:
-    try:
-        found = connection.execute("PRAGMA user_version").fetchone()[0]
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
-            raise SetupError(f"{path} is not a database") from None
-        raise
-    check_version(path, found, application, version, empty_ok=create)
-    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-        raise SetupError(f"{path}: SQLite cannot use a write-ahead log here (a network file system?)")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    if connection.execute("PRAGMA synchronous").fetchone()[0] != 2:
-        raise SetupError(f"{path}: SQLite did not accept synchronous = FULL")
-    if found == 0:
-        # executescript would commit first; one transaction makes a killed creation leave an empty file
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in ddl.split(";"):
-            if statement.strip():
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {version}")
-        connection.execute("COMMIT")
-
-
-def check_version(path: Path, found: int, application: int, version: int, *, empty_ok: bool) -> None:
-    """Refuse databases of other programs and of newer versions with a `SetupError` that says which."""
-    if found == 0 and application == 0 and empty_ok:
-        return
-    if application != APPLICATION_ID:
-        raise SetupError(f"{path} is not a database of a ledger")
-    if found > version:
-        raise SetupError(
-            f"{path} is of version {found}, this program knows {version}: the ledger was made by a newer "
-            "plausible-deniability; upgrade to open it"
-        )
-
-
-def open_database_readonly(path: Path, *, version: int) -> sqlite3.Connection:
-    """Open a database for reading, also on a read-only file system. Raises `SetupError` if it is absent or foreign."""
-    if not path.is_file():
-        raise SetupError(f"{path} is missing")
-    name = quote(str(path.resolve()))
-    last: sqlite3.Error | None = None
-    # A WAL database needs its -shm file even to read. Where none can be made (read-only file system, no writer),
-    # `immutable` reads the file as it is: a cleanly closed ledger has nothing left in the WAL.
-    for query in ("mode=ro", "mode=ro&immutable=1"):
-        try:
-            connection = sqlite3.connect(
-                f"file:{name}?{query}", uri=True, timeout=30.0, isolation_level=None, check_same_thread=False
-            )
-        except sqlite3.Error as error:
-            last = error
-            continue
-        try:
-            found = connection.execute("PRAGMA user_version").fetchone()[0]
-            application = connection.execute("PRAGMA application_id").fetchone()[0]
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            check_version(path, found, application, version, empty_ok=False)
-        except sqlite3.Error as error:
-            last = error
-            connection.close()
-            continue
-        except SetupError:
-            connection.close()
-            raise
-        return connection
-    raise SetupError(f"{path} cannot be read: {last}") from last
-
-
-@contextlib.contextmanager
-def begin(connection: sqlite3.Connection, what: str) -> Iterator[sqlite3.Connection]:
-    """One `BEGIN IMMEDIATE` transaction: committed at the end, rolled back on any exception.
-
-    A failed COMMIT is a `StorageFull` only where SQLite says that nothing was written; else `StorageBroken`.
-    """
-    with storage(f"writing {what}"):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-            raise

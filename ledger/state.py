@@ -12,16 +12,17 @@ uniqueness of (author key, chain, draw) from the table `draw`.
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..schemas.errors import SetupError
 from .config import LAYOUT_VERSION
-from .disk import StorageBroken, begin, open_database, open_database_readonly, storage
+from .database import Database
+from .disk import StorageBroken
 
 STATE_FILE = "state.db"
 
@@ -122,9 +123,7 @@ class Acceptance:
         position = self._position
         self._db.execute("INSERT INTO entry (position, leaf, hash) VALUES (?, ?, ?)", (position, leaf, leaf_hash))
         if draw is not None:
-            self._db.execute(
-                "INSERT INTO draw (chain, draw, position) VALUES (?, ?, ?)", (self._id, draw, position)
-            )
+            self._db.execute("INSERT INTO draw (chain, draw, position) VALUES (?, ?, ?)", (self._id, draw, position))
         self._position += 1
         self._seq, self._prev, self._time = head.seq + 1, leaf_hash, head.time
         return position
@@ -149,52 +148,45 @@ class State:
     """An open `state.db`. Calls are serialised by an internal lock; one process at a time may sequence (lock.py)."""
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
-        self.path = path
-        if readonly:
-            self._db = open_database_readonly(path, version=LAYOUT_VERSION)
-        else:
-            self._db = open_database(path, ddl=_DDL, version=LAYOUT_VERSION)
-        self._lock = threading.Lock()
+        self.db = Database(path, ddl=_DDL, version=LAYOUT_VERSION, readonly=readonly)
 
     @classmethod
-    def create(cls, path: Path, *, author: str, chain: bytes, head: Head, origin: str) -> None:
+    def create(cls, path: Path, *, author: str, chain: bytes, head: Head, origin: str) -> State:
         """Make a new state.db with an empty chain and a signed head of size 0. Never done implicitly by `open`."""
-        connection = open_database(path, ddl=_DDL, version=LAYOUT_VERSION, create=True)
-        try:
-            with begin(connection, str(path)):
-                connection.execute(
-                    "INSERT INTO log (id, origin, size, root, note, cosigned_size, cosigned_note, synced_size, "
-                    "accepted, submission) VALUES (1, ?, ?, ?, ?, 0, ?, 0, 0, 0)",
-                    (origin, head.size, head.root, head.note, b""),
-                )
-                connection.execute(
-                    "INSERT INTO chain (id, author, chain, seq, prev, time, draw) VALUES (1, ?, ?, 0, ?, 0, 0)",
-                    (author, chain, bytes(32)),
-                )
-        finally:
-            connection.close()
+        Database.create(path, ddl=_DDL, version=LAYOUT_VERSION)
+        state = cls(path)
+        with state.db.transaction() as connection:
+            connection.execute(
+                "INSERT INTO log (id, origin, size, root, note, cosigned_size, cosigned_note, synced_size, accepted, "
+                "submission) VALUES (1, ?, ?, ?, ?, 0, ?, 0, 0, 0)",
+                (origin, head.size, head.root, head.note, b""),
+            )
+            connection.execute(
+                "INSERT INTO chain (id, author, chain, seq, prev, time, draw) VALUES (1, ?, ?, 0, ?, 0, 0)",
+                (author, chain, bytes(32)),
+            )
+        return state
 
     def close(self) -> None:
-        """Close the connection; the last one folds the write-ahead log into the file."""
-        with self._lock:
-            self._db.close()
+        """Close the database."""
+        self.db.close()
 
     @contextmanager
     def accepting(self) -> Iterator[Acceptance]:
         """A transaction that accepts entries; committed at the end of the block, else nothing of it happened."""
-        with self._lock, begin(self._db, STATE_FILE) as connection:
+        with self.db.transaction() as connection:
             yield Acceptance(connection)
 
     def reserve_draws(self, count: int) -> int:
         """Reserve `count` draws of the own chain durably; returns the first. Reserved and unused ones are gaps."""
-        with self._lock, begin(self._db, STATE_FILE) as connection:
+        with self.db.transaction() as connection:
             first: int = connection.execute("SELECT draw FROM chain WHERE id = 1").fetchone()[0]
             connection.execute("UPDATE chain SET draw = ? WHERE id = 1", (first + count,))
             return first
 
     def sign_head(self, old: Head, new: Head) -> None:
         """Make `new` the signed head if `old` still is; else `StorageBroken`, since somebody else signs this log."""
-        with self._lock, begin(self._db, STATE_FILE) as connection:
+        with self.db.transaction() as connection:
             cursor = connection.execute(
                 "UPDATE log SET size = ?, root = ?, note = ? WHERE size = ? AND root = ? AND accepted >= ?",
                 (new.size, new.root, new.note, old.size, old.root, new.size),
@@ -206,77 +198,77 @@ class State:
 
     def set_cosigned(self, size: int, note: bytes) -> None:
         """Keep the last note that met the quorum; never goes back."""
-        with self._lock, begin(self._db, STATE_FILE) as connection:
+        with self.db.transaction() as connection:
             connection.execute(
                 "UPDATE log SET cosigned_size = ?, cosigned_note = ? WHERE cosigned_size <= ?", (size, note, size)
             )
 
     def set_synced(self, size: int) -> None:
         """Files up to `size` are on the disk: entries of whole bundles below it need not be kept here any more."""
-        with self._lock, begin(self._db, STATE_FILE) as connection:
+        with self.db.transaction() as connection:
             connection.execute("UPDATE log SET synced_size = ? WHERE synced_size <= ?", (size, size))
             connection.execute("DELETE FROM entry WHERE position < ?", (size // 256 * 256,))
 
-    def _one(self, query: str) -> tuple[int, ...]:
-        with self._lock, storage(f"reading {STATE_FILE}"):
-            return self._db.execute(query).fetchone()
+    def _log(self, columns: str) -> Any:
+        row = self.db.row(f"SELECT {columns} FROM log")  # noqa: S608  (column names from this file)
+        if row is None:
+            raise SetupError(f"{self.db.path} holds no log: it was not made by pd init")
+        return row
 
     @property
     def origin(self) -> str:
         """The log's origin as it was created."""
-        with self._lock, storage(f"reading {STATE_FILE}"):
-            return self._db.execute("SELECT origin FROM log").fetchone()[0]
+        return self._log("origin")[0]
 
     @property
     def chain(self) -> ChainHead:
         """The own chain as it stands now."""
-        with self._lock, storage(f"reading {STATE_FILE}"):
-            row = self._db.execute("SELECT author, chain, seq, prev, time FROM chain WHERE id = 1").fetchone()
-        return ChainHead(*row)
+        return ChainHead(*self.db.row("SELECT author, chain, seq, prev, time FROM chain WHERE id = 1"))
 
     @property
     def head(self) -> Head:
         """The last signed head."""
-        with self._lock, storage(f"reading {STATE_FILE}"):
-            return Head(*self._db.execute("SELECT size, root, note FROM log").fetchone())
+        return Head(*self._log("size, root, note"))
 
     @property
     def cosigned(self) -> tuple[int, bytes]:
         """Size and note of the last head that met the quorum; (0, b"") before the first."""
-        with self._lock, storage(f"reading {STATE_FILE}"):
-            return self._db.execute("SELECT cosigned_size, cosigned_note FROM log").fetchone()
+        return self._log("cosigned_size, cosigned_note")
 
     @property
     def synced_size(self) -> int:
         """Tiles and bundles up to here are on the disk."""
-        return self._one("SELECT synced_size FROM log")[0]
+        return self._log("synced_size")[0]
 
     @property
     def accepted(self) -> int:
         """Number of accepted entries."""
-        return self._one("SELECT accepted FROM log")[0]
+        return self._log("accepted")[0]
 
     @property
     def submission(self) -> int:
         """The vault's submissions up to this one are accepted."""
-        return self._one("SELECT submission FROM log")[0]
+        return self._log("submission")[0]
+
+    @property
+    def reserved_draws(self) -> int:
+        """Draws below this one are reserved."""
+        return self.db.row("SELECT draw FROM chain WHERE id = 1")[0]
 
     def entries(self, start: int, end: int) -> list[tuple[bytes, bytes]]:
         """(leaf, hash) of the accepted entries [start, end); `SetupError` if one of them is no longer kept here."""
-        with self._lock, storage(f"reading {STATE_FILE}"):
-            rows = self._db.execute(
-                "SELECT leaf, hash FROM entry WHERE position >= ? AND position < ? ORDER BY position", (start, end)
-            ).fetchall()
+        rows = self.db.rows(
+            "SELECT leaf, hash FROM entry WHERE position >= ? AND position < ? ORDER BY position", (start, end)
+        )
         if len(rows) != end - start:
             raise SetupError(f"state.db does not hold all of the entries {start} to {end - 1}")
         return rows
 
+    def index_of_draw(self, draw: int) -> int | None:
+        """The index of the own generation with this draw, if it was accepted."""
+        row = self.db.row("SELECT position FROM draw WHERE chain = 1 AND draw = ?", (draw,))
+        return None if row is None else row[0]
+
     def models(self) -> list[ModelRow]:
         """All registered models by name."""
-        with self._lock, storage(f"reading {STATE_FILE}"):
-            rows = self._db.execute("SELECT name, digest, position FROM model ORDER BY name").fetchall()
-        return [ModelRow(*row) for row in rows]
-
-    def data_version(self) -> int:
-        """Changes whenever another connection has written."""
-        return self._one("PRAGMA data_version")[0]
+        return [ModelRow(*row) for row in self.db.rows("SELECT name, digest, position FROM model ORDER BY name")]

@@ -98,7 +98,11 @@ def _argument_source(path: str, value: Any) -> _Source | None:
     name = f"{ARGUMENT}:{path}"
     if isinstance(value, random.Random):
         # SystemRandom has no state to read: its numbers cannot be recorded
-        return None if isinstance(value, random.SystemRandom) else _Source(name, "random.Random", value.getstate, None, True)
+        return (
+            None
+            if isinstance(value, random.SystemRandom)
+            else _Source(name, "random.Random", value.getstate, None, True)
+        )
     torch = _module("torch")
     if torch is not None and isinstance(value, torch.Generator):
         return _Source(name, "torch.Generator", value.get_state, str(value.device), True)

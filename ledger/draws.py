@@ -1,0 +1,56 @@
+"""Draws: the numbers seeds are derived for, reserved durably in blocks before any of them is used.
+
+A block that is reserved and not used up leaves a gap; a draw is never given out twice, whatever dies when.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from ..schemas.errors import UsageError
+from .state import State
+
+BLOCK = 1024
+
+
+class DrawPool:
+    """Reserved draws of this process, refilled from state.db; calls from any thread."""
+
+    def __init__(self, state: State, *, keep: int = BLOCK // 2, blocks: int = 1) -> None:
+        """Refill when fewer than `keep` are left, by `blocks` blocks of 1,024 at once."""
+        self._state = state
+        self._keep = keep
+        self._blocks = blocks
+        self._lock = threading.Lock()
+        self._ranges: list[range] = []
+
+    def take(self, count: int) -> list[int]:
+        """`count` draws, ascending; reserves more if needed, which raises `StorageFull` where nothing can be written."""
+        if count < 1:
+            raise UsageError("at least one draw is taken")
+        with self._lock:
+            if self._left() < count:
+                self._reserve(count)
+            taken: list[int] = []
+            while len(taken) < count:
+                first = self._ranges[0]
+                part = first[: count - len(taken)]
+                taken.extend(part)
+                self._ranges[0] = first[len(part) :]
+                if not self._ranges[0]:
+                    self._ranges.pop(0)
+            return taken
+
+    def refill(self) -> None:
+        """Reserve ahead, so that `take` seldom has to wait for the disk."""
+        with self._lock:
+            if self._left() < self._keep:
+                self._reserve(0)
+
+    def _left(self) -> int:
+        return sum(len(part) for part in self._ranges)
+
+    def _reserve(self, count: int) -> None:
+        size = max(self._blocks, (count + BLOCK - 1) // BLOCK) * BLOCK
+        first = self._state.reserve_draws(size)
+        self._ranges.append(range(first, first + size))

@@ -1,0 +1,159 @@
+"""Making a ledger directory: keys, log.toml, policy, authors, both databases, a signed empty tree. All or nothing.
+
+    studio.ledger/
+      log.toml  policy.txt  authors.txt      what it is and whom it believes
+      keys/  witnesses/  state.db  vault.db  private
+      models/  lookup.db  lock               private; lookup.db is derived
+      public/                                all that may be served
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..schemas.errors import EvidenceError, SetupError, UsageError
+from .authors import Authors
+from .checkpoint import Checkpoint
+from .config import CONFIG_FILE, LedgerConfig, WitnessConfig, ledger_path
+from .disk import storage, sync_folder, write_file
+from .keys import check_roles, read_key, write_key
+from .note import COSIGNATURE_ED25519, ED25519, SignerKey
+from .policy import Policy
+from .public import CHECKPOINTS, PUBLIC_FOLDER
+from .state import STATE_FILE, Head, State
+from .tree import EMPTY_ROOT
+from .vault import VAULT_FILE, Vault
+from .witness import Witness
+from .writer import WriterKeys
+
+POLICY_FILE = "policy.txt"
+AUTHORS_FILE = "authors.txt"
+AUTHOR_KEY = "keys/author.key"
+LOG_KEY = "keys/log.key"
+
+_WITNESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What the text files of a ledger directory say."""
+
+    config: LedgerConfig
+    policy: Policy
+    authors: Authors
+
+
+def make_directory(
+    path: Path, *, author: str, origin: str | None, policy: int | str | bytes | None, witnesses: Sequence[str]
+) -> None:
+    """Make a ledger directory at `path` (absent or empty); see `Ledger.init`."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"{path} exists and is not empty: choose a new directory")
+    try:
+        author_key = SignerKey.generate(author, ED25519)
+        log_key = SignerKey.generate(origin or f"{author}/log", ED25519)
+        witness_keys = [SignerKey.generate(name, COSIGNATURE_ED25519) for name in witnesses]
+    except EvidenceError as error:
+        raise UsageError(str(error)) from None
+    if len(set(witnesses)) != len(witnesses) or not all(_WITNESS.fullmatch(name) for name in witnesses):
+        raise UsageError("witness names are letters, digits and ._/-, each used once")
+    policy_text = _policy_text(policy, log_key, witness_keys)
+    temporary = path.with_name(f".tmp-{os.getpid():x}-{os.urandom(4).hex()}-{path.name}")
+    with storage(f"making {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir(mode=0o700)
+        try:
+            _fill(temporary, author_key, log_key, witness_keys, policy_text)
+            if path.exists():
+                path.rmdir()
+            temporary.rename(path)
+            sync_folder(path.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def _fill(
+    folder: Path, author: SignerKey, log: SignerKey, witnesses: Sequence[SignerKey], policy_text: bytes
+) -> None:
+    (folder / PUBLIC_FOLDER / CHECKPOINTS).mkdir(parents=True)
+    (folder / "keys").mkdir(mode=0o700)
+    (folder / "witnesses").mkdir(mode=0o700)
+    write_key(folder / AUTHOR_KEY, author)
+    write_key(folder / LOG_KEY, log)
+    configs: list[WitnessConfig] = []
+    for key in witnesses:
+        file = key.name.replace("/", "-")
+        config = WitnessConfig(key.name, f"keys/witness-{file}.key", f"witnesses/{file}.db")
+        write_key(folder / config.key, key)
+        with Witness.create(key.name, key, folder / config.state) as witness:
+            witness.add_log(log.name, [log.verifier])
+        configs.append(config)
+    config = LedgerConfig(author=author.name, origin=log.name, witnesses=tuple(configs))
+    write_file(folder / CONFIG_FILE, config.to_toml().encode("utf-8"))
+    write_file(folder / POLICY_FILE, policy_text)
+    write_file(folder / AUTHORS_FILE, f"author {author.verifier}\n".encode())
+    note = Checkpoint(log.name, 0, EMPTY_ROOT).sign(log).encode()
+    State.create(
+        folder / STATE_FILE,
+        author=author.verifier.encode(),
+        chain=os.urandom(16),
+        head=Head(0, EMPTY_ROOT, note),
+        origin=log.name,
+    ).close()
+    Vault.create(folder / VAULT_FILE).close()
+    sync_folder(folder)
+
+
+def _policy_text(policy: int | str | bytes | None, log: SignerKey, witnesses: Sequence[SignerKey]) -> bytes:
+    lines = [f"log {log.verifier}"]
+    if isinstance(policy, (str, bytes)):
+        # the log's key is made here, so a given policy cannot name it yet
+        data = ("\n".join(lines) + "\n").encode() + (policy.encode() if isinstance(policy, str) else policy)
+    else:
+        count = len(witnesses)
+        needed = count // 2 + 1 if policy is None else policy
+        if policy is not None and not 1 <= policy <= count:
+            raise UsageError(f"{policy} of {count} witnesses cannot be asked for")
+        names = [f"w{number + 1}" for number in range(count)]
+        lines += [f"witness {name} {key.verifier}" for name, key in zip(names, witnesses, strict=True)]
+        if count:
+            lines += [f"group witnesses {needed} {' '.join(names)}", "quorum witnesses"]
+        else:
+            lines.append("quorum none")
+        data = ("\n".join(lines) + "\n").encode()
+    try:
+        Policy.parse(data)
+    except EvidenceError as error:
+        raise UsageError(f"the policy is not usable: {error}") from None
+    return data
+
+
+def read_directory(path: Path) -> Contents:
+    """The text files of a ledger directory; `SetupError` for anything missing or malformed."""
+    config = LedgerConfig.read(path)
+    try:
+        policy = Policy.parse((path / POLICY_FILE).read_bytes())
+        authors = Authors.parse((path / AUTHORS_FILE).read_bytes())
+    except OSError as error:
+        raise SetupError(f"{error.filename} cannot be read: {error.strerror}") from None
+    except EvidenceError as error:
+        raise SetupError(f"{path}: {error}") from None
+    return Contents(config, policy, authors)
+
+
+def read_keys(path: Path, config: LedgerConfig) -> WriterKeys:
+    """The private keys of a sequencing process; `SetupError` if one is missing or serves two roles."""
+    author, log = read_key(path / AUTHOR_KEY), read_key(path / LOG_KEY)
+    witnesses = tuple(read_key(ledger_path(path, witness.key)) for witness in config.witnesses)
+    if author.name != config.author or log.name != config.origin:
+        raise SetupError(f"{path / CONFIG_FILE} names other keys than those in keys/")
+    roles = [("author", author.verifier.public), ("log", log.verifier.public)]
+    roles += [(f"witness {key.name}", key.verifier.public) for key in witnesses]
+    check_roles(roles)
+    return WriterKeys(author, log, witnesses)

@@ -1,0 +1,493 @@
+"""`Ledger`: one directory, one author's chain, one log. Everything else in this room is behind it.
+
+    ledger = Ledger.open("studio.ledger")            # made by Ledger.init or pd init
+    generate = ledger.wrap(generate, model="faces")  # same signature, same results, now on the record
+    ...
+    ledger.close()
+
+Reads answer for the accepted checkpoint, the last head that met the policy's quorum, and check nothing that a verifier
+must check himself: `proof` and `entry` give what the log serves, damaged or not, so that a false entry is found by
+whoever verifies it. docs/ledger.md says what is durable when, and what a kill can lose.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ..schemas.errors import EvidenceError, SetupError, UsageError
+from ..schemas.record import REPLAY_FIELDS, Record
+from .config import LedgerConfig, ledger_path
+from .disk import StorageFull
+from .entry import Entry, parse_entry
+from .index import LOOKUP_FILE, Damage, Lookup, read_bundle
+from .layout import make_directory, read_directory, read_keys
+from .note import VerifierKey
+from .policy import AcceptedCheckpoint
+from .proof import make_proof
+from .public import CHECKPOINTS, PUBLIC_FOLDER
+from .reader import DirectorySource, TiledLog
+from .receipt import ACCEPTED, AWAITABLE, WITNESSED, Receipt
+from .record import make_opening
+from .recorder.core import Recorder
+from .registry import MODELS_FOLDER, RegisteredModel, store_model
+from .state import STATE_FILE, ModelRow, State
+from .tiles import WIDTH
+from .tree import inclusion_path
+from .vault import MODEL, VAULT_FILE, Submission, Vault
+from .writer import Counters, Writer
+
+_MAX_RECORD = 64 * 1024 * 1024
+_open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+_forking = threading.local()
+
+
+class Ledger:
+    """An open ledger directory. Thread-safe; use it as a context manager or `close` it."""
+
+    def __init__(
+        self, path: Path, *, mode: str, on_error: str, second_writer: str, await_state: str, spool: Path | None
+    ) -> None:
+        """Use `Ledger.open` or `Ledger.init`."""
+        _check_options(mode, on_error, second_writer, await_state)
+        self.path = path
+        self._mode = mode
+        self._on_error = on_error
+        self._second_writer = second_writer
+        self._spool = spool
+        self.await_state = await_state
+        contents = read_directory(path)
+        self.config: LedgerConfig = contents.config
+        self.policy = contents.policy
+        self.authors = contents.authors
+        self._author = contents.authors.authors[0].key if len(contents.authors.authors) == 1 else None
+        self.log = TiledLog(DirectorySource(self.public))
+        self._lookup = Lookup(path / LOOKUP_FILE)
+        self._lock = threading.RLock()
+        self._writer: Writer | None = None
+        self._reader: tuple[State, Vault] | None = None
+        self._closed = False
+        self._forked = False
+        if mode == "append":
+            self._open_writer()
+            state = self._writer_now().state
+        else:
+            self._reader = (State(path / STATE_FILE, readonly=True), Vault(path / VAULT_FILE, readonly=True))
+            state = self._reader[0]
+        chain = state.chain
+        self.author_vkey = chain.author
+        self.chain = chain.chain
+        self._recorder = Recorder(self)
+        _open_ledgers.add(self)
+
+    # --- making and opening ---
+
+    @classmethod
+    def init(
+        cls,
+        path: Path | str,
+        *,
+        author: str,
+        origin: str | None = None,
+        policy: int | str | bytes | None = None,
+        witnesses: Sequence[str] = (),
+    ) -> Self:
+        """Make a ledger directory with fresh keys and open it.
+
+        `author` and `origin` (default AUTHOR/log) are key names, recommended as URLs without scheme. `witnesses` are
+        key names of witnesses that cosign in this process; `policy` is how many of them are the quorum (default: a
+        majority), or the witness, group and quorum lines of a tlog-policy. Without witnesses the quorum is `none`.
+        """
+        folder = Path(path)
+        make_directory(folder, author=author, origin=origin, policy=policy, witnesses=witnesses)
+        return cls.open(folder)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        mode: str = "append",
+        on_error: str = "raise",
+        second_writer: str = "enqueue",
+        await_state: str = "none",
+        spool: Path | str | None = None,
+    ) -> Self:
+        """Open a ledger directory.
+
+        mode           "append", or "read": any number of readers, also on a read-only file system
+        on_error       what happens when nothing can be stored: "raise", or "spool" to a durable local journal
+        second_writer  when another process sequences: "enqueue" durably for it, or "error"
+        await_state    how far `append` and wrapped calls wait: "none" (a kill loses what is still in memory),
+                       "accepted" (durable), "sequenced" or "witnessed"
+        spool          another place for the journal than log.toml's
+
+        Raises `SetupError` with one sentence for everything that keeps the ledger from opening.
+        """
+        return cls(
+            Path(path),
+            mode=mode,
+            on_error=on_error,
+            second_writer=second_writer,
+            await_state=await_state,
+            spool=None if spool is None else Path(spool),
+        )
+
+    def _open_writer(self) -> None:
+        self._writer = Writer(
+            self.path,
+            self.config,
+            keys=read_keys(self.path, self.config),
+            policy=self.policy,
+            on_error=self._on_error,
+            second_writer=self._second_writer,
+            spool=self._spool or ledger_path(self.path, self.config.spool),
+        )
+
+    def _writer_now(self) -> Writer:
+        """The writer of this process; after a fork the child opens one of its own, at the first use."""
+        if self._closed:
+            raise UsageError("the ledger is closed")
+        if self._mode != "append":
+            raise UsageError("the ledger was opened for reading: open it with mode='append' to record")
+        writer = self._writer
+        if writer is not None and writer.progress.pid == os.getpid():
+            return writer
+        with self._lock:
+            if self._writer is None or self._writer.progress.pid != os.getpid():
+                self._open_writer()
+            assert self._writer is not None  # noqa: S101  (set by the line above)
+            return self._writer
+
+    # --- who and where ---
+
+    @property
+    def name(self) -> str:
+        """The directory's name, for people."""
+        return self.path.name
+
+    @property
+    def origin(self) -> str:
+        """The log's identity, the first line of its checkpoints."""
+        return self.config.origin
+
+    @property
+    def public(self) -> Path:
+        """The folder that may be served; nothing else of the directory may."""
+        return self.path / PUBLIC_FOLDER
+
+    @property
+    def author(self) -> VerifierKey:
+        """The author's verifier key."""
+        return VerifierKey.parse(self.author_vkey)
+
+    @property
+    def sequencing(self) -> bool:
+        """Whether this process is the one that sequences."""
+        return self._writer is not None and self._writer.sequencing
+
+    @property
+    def counters(self) -> Counters:
+        """What this process recorded, spooled and lost since it opened the ledger."""
+        return self._writer_now().counters
+
+    # --- recording ---
+
+    def wrap(self, target: Any, *, model: str, **options: Any) -> Any:
+        """Put a callable or an `nn.Module` on the record; see `recorder.wrap.wrap` for the options."""
+        from .recorder.wrap import wrap
+
+        return wrap(self._recorder, target, model=model, **options)
+
+    def record(self, *, model: str, **options: Any) -> Callable[[Any], Any]:
+        """`wrap` as a decorator."""
+
+        def decorate(target: Any) -> Any:
+            return self.wrap(target, model=model, **options)
+
+        return decorate
+
+    def generation(self, *, model: str, **options: Any) -> Any:
+        """A `with` block that is one generation; see `recorder.generation.Generation`."""
+        from .recorder.generation import Generation
+
+        return Generation(self._recorder, model=model, **options)
+
+    def append(self, *, image: Any, model: str, **fields: Any) -> Receipt:
+        """Log one finished image; see `recorder.core.Recorder.append` for the fields."""
+        return self._recorder.append(image=image, model=model, **fields)
+
+    def submit(self, key: bytes, seal: Callable[[], Submission]) -> Receipt:
+        """Hand one submission to the writer and wait as `await_state` says; the recorder's way in."""
+        receipt = self._writer_now().submit(key, seal)
+        return receipt if self.await_state == "none" else receipt.wait(self.await_state)
+
+    def take_draws(self, count: int) -> list[int]:
+        """Draws for `count` images, durably reserved."""
+        return self._writer_now().draws.take(count)
+
+    # --- models ---
+
+    def register_model(
+        self, name: str, *, manifest: Mapping[str, Any] | None = None, folder: Path | str | None = None
+    ) -> Receipt:
+        """Keep a model under `name` and log its manifest's digest (`model:v1`), before any generation of it.
+
+        `folder` is a model folder {manifest.json, weights.safetensors, calibrations/}; it is copied in. Registering the
+        same model under the same name again returns the receipt of the entry that exists. Waits for `accepted`.
+        """
+        writer = self._writer_now()
+        digest = store_model(self.path, name, manifest=manifest, folder=None if folder is None else Path(folder))
+        for row in writer.state.models():
+            if (row.name, row.digest) == (name, digest):
+                receipt = Receipt(b"", writer.progress)
+                receipt._accept(row.position, writer.leaf_hash(row.position))  # noqa: SLF001
+                return receipt
+        key = os.urandom(16)
+        receipt = writer.submit(key, lambda: Submission(key, MODEL, digest, name))
+        receipt.wait(ACCEPTED, 120.0)
+        return receipt
+
+    def models(self) -> list[RegisteredModel]:
+        """The registered models by name."""
+        folder = self.path / MODELS_FOLDER
+        return [RegisteredModel(m.name, m.digest, m.position, folder / m.name) for m in self._state.models()]
+
+    def model(self, name: str) -> RegisteredModel:
+        """One registered model; `SetupError` that says how to register it if there is none of this name."""
+        for model in self.models():
+            if model.name == name:
+                return model
+        known = ", ".join(model.name for model in self.models()) or "none"
+        raise SetupError(
+            f"no model {name!r} is registered here (registered: {known}); register it first: "
+            f"ledger.register_model({name!r}, folder=...) or pd models add"
+        )
+
+    # --- reading ---
+
+    @property
+    def _state(self) -> State:
+        return self._stores()[0]
+
+    @property
+    def vault(self) -> Vault:
+        """The private records."""
+        return self._stores()[1]
+
+    def _stores(self) -> tuple[State, Vault]:
+        if self._closed:
+            raise UsageError("the ledger is closed")
+        if self._reader is not None:
+            return self._reader
+        writer = self._writer_now()
+        return writer.state, writer.vault
+
+    def checkpoint(self) -> AcceptedCheckpoint:
+        """The served checkpoint, held against the policy; `PolicyError` if it does not meet it."""
+        return self.policy.check(self.log.checkpoint_bytes())
+
+    def pending(self) -> bytes:
+        """The last signed head as a note, cosigned or not."""
+        return self._state.head.note
+
+    def find(self, pixels: bytes | None = None, file: bytes | None = None, *, model: bytes | None = None) -> list[int]:
+        """Indexes of the entries about this pixel digest, file digest or model (32 bytes each), ascending."""
+        wanted = {"pixels": pixels, "file": file, "model": model}
+        columns = {name: value.hex() for name, value in wanted.items() if value is not None}
+        if not columns:
+            raise UsageError("find needs a pixel digest, a file digest or a model digest")
+        at = self.checkpoint()
+        return self._lookup.find(self.log, at.size, at.root, **columns)
+
+    def damaged(self) -> list[Damage]:
+        """Entries that do not hash into the tree of the checkpoint, as found while indexing."""
+        at = self.checkpoint()
+        return self._lookup.damaged(self.log, at.size, at.root)
+
+    def entry(self, index: int) -> bytes:
+        """The leaf bytes of an entry as the log serves them, compared with nothing; `UsageError` beyond the checkpoint."""
+        size = self.checkpoint().size
+        if not 0 <= index < size:
+            raise UsageError(f"there is no entry {index} under the checkpoint of size {size}")
+        return read_bundle(self.log, index // WIDTH, size)[index % WIDTH]
+
+    def proof(self, index: int, *, at: AcceptedCheckpoint | None = None) -> bytes:
+        """A tlog-proof of an entry under the accepted checkpoint (or another one), with the entry as `extra`.
+
+        Made, not verified: whoever receives it checks it, and a log whose entry was edited is found that way.
+        """
+        at = at or self.checkpoint()
+        path = inclusion_path(lambda level, i: self.log.hash(level, i, at.size), index, at.size)
+        return make_proof(index, path, at.note, self.entry(index)).encode()
+
+    def dated_by(self, index: int) -> AcceptedCheckpoint:
+        """The first kept checkpoint that covers an entry: the one whose existence time dates it."""
+        sizes = sorted(int(path.name) for path in (self.public / CHECKPOINTS).glob("[0-9]*") if path.name.isdecimal())
+        for size in sizes:
+            if size > index:
+                return self.policy.check(self.log.checkpoint_bytes(f"{CHECKPOINTS}/{size}"))
+        raise UsageError(f"no witnessed checkpoint covers entry {index} yet")
+
+    def opening(self, index: int, fields: Iterable[str] = REPLAY_FIELDS) -> bytes:
+        """An opening of these fields of the record behind an entry; `context` is always among them.
+
+        Raises `SetupError` if the vault has no such record, `UsageError` if it was erased or the entry has none.
+        """
+        record, secret = self._record_behind(index)
+        return make_opening(record, secret, fields)
+
+    def record_of(self, index: int) -> Record:
+        """The private record behind an entry."""
+        return self._record_behind(index)[0]
+
+    def _record_behind(self, index: int) -> tuple[Record, bytes]:
+        generation = parse_entry(self.entry(index)).generation
+        if generation is None:
+            raise UsageError(f"entry {index} is not about an image, so there is no record behind it")
+        data, secret = self.vault.record(generation.commitment)
+        return Record.parse(data, limit=_MAX_RECORD), secret
+
+    def records(self) -> Iterator[tuple[int, Entry, Record]]:
+        """(index, entry, record) of every generation under the checkpoint whose record is here and not erased.
+
+        Entries that do not read as entries are passed over; `damaged` names them.
+        """
+        at = self.checkpoint()
+        indexes = self._lookup.indexes(self.log, at.size, at.root)
+        for commitment, record, _ in self.vault.generations():
+            index = indexes.get(commitment.hex())
+            if index is None:
+                continue
+            with contextlib.suppress(EvidenceError):
+                yield index, parse_entry(self.entry(index)), Record.parse(record, limit=_MAX_RECORD)
+
+    def erase(self, index: int) -> None:
+        """Delete the record behind an entry and its secret; the entry and its digests stay in the log for ever."""
+        generation = parse_entry(self.entry(index)).generation
+        if generation is None:
+            raise UsageError(f"entry {index} is not about an image, so there is no record behind it")
+        if self._mode != "append":
+            raise UsageError("the ledger was opened for reading")
+        self.vault.erase(generation.commitment)
+
+    # --- ending ---
+
+    def flush(self, state: str = WITNESSED, timeout: float | None = 60.0) -> None:
+        """Wait until everything recorded so far is accepted, sequenced or witnessed.
+
+        Raises what a generation died of since the last call, or `NotYet` after `timeout` seconds.
+        """
+        if state not in AWAITABLE:
+            raise UsageError(f"flush waits for {', '.join(AWAITABLE)}, not {state!r}")
+        self._writer_now().flush(state, timeout)
+
+    def close(self) -> None:
+        """Store and sequence what waits, give the lock back. Raises what was not reported yet; safe to call twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        _open_ledgers.discard(self)
+        if self._reader is not None:
+            for store in self._reader:
+                store.close()
+        elif self._writer is not None and self._writer.progress.pid == os.getpid():
+            self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except (SetupError, StorageFull):
+            # the block's own exception says more than ours
+            if value is None:
+                raise
+
+    def __repr__(self) -> str:
+        return f"<Ledger {self.path} of {self.config.author}{' (closed)' if self._closed else ''}>"
+
+    # --- forks ---
+
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+        self._lookup.lock.acquire()
+        if self._reader is not None:
+            for store in self._reader:
+                store.db.suspend()
+        elif self._writer is not None:
+            self._writer.before_fork()
+
+    def _after_fork_in_parent(self) -> None:
+        if self._reader is not None:
+            for store in self._reader:
+                store.db.resume()
+        elif self._writer is not None:
+            self._writer.after_fork_in_parent()
+        self._lookup.lock.release()
+        self._lock.release()
+
+    def _after_fork_in_child(self) -> None:
+        if self._reader is not None:
+            for store in self._reader:
+                store.db.resume()
+        elif self._writer is not None:
+            self._writer.forget()
+        self._lookup.lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._recorder.after_fork()
+
+
+def _check_options(mode: str, on_error: str, second_writer: str, await_state: str) -> None:
+    for name, value, allowed in (
+        ("mode", mode, ("append", "read")),
+        ("on_error", on_error, ("raise", "spool")),
+        ("second_writer", second_writer, ("enqueue", "error")),
+        ("await_state", await_state, ("none", *AWAITABLE)),
+    ):
+        if value not in allowed:
+            raise UsageError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
+
+
+def _before_fork() -> None:
+    _forking.ledgers = list(_open_ledgers)
+    for ledger in _forking.ledgers:
+        ledger._before_fork()  # noqa: SLF001
+
+
+def _after_fork_in_parent() -> None:
+    for ledger in _forking.ledgers:
+        ledger._after_fork_in_parent()  # noqa: SLF001
+    _forking.ledgers = []
+
+
+def _after_fork_in_child() -> None:
+    for ledger in _forking.ledgers:
+        ledger._after_fork_in_child()  # noqa: SLF001
+    _forking.ledgers = []
+
+
+def _close_all() -> None:
+    for ledger in list(_open_ledgers):
+        ledger.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )
+# a program that forgets to close must not lose what is in memory; the writer's thread still runs at this point
+atexit.register(_close_all)
+
+__all__ = ["Ledger", "ModelRow", "RegisteredModel"]

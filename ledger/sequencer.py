@@ -1,0 +1,364 @@
+"""The sequencing writer: from submissions in the vault to a witnessed head, in an order that a kill cannot break.
+
+    2 accept     state.db commit: seq, prev, time, signed entry, index
+    3 tiles      public/tile/...
+    4 sequence   head signed, durable in state.db by compare-and-set on (size, root), then served as pending
+    5 witness    cosignatures meet the quorum, durable, then `checkpoint` moves
+
+Everything in `public/` above `synced_size` is re-derived from state.db when the writer starts, so files may reach the
+disk later than the head that names them. What cannot be re-derived is checked: the tiles on the right edge must give
+the root that was signed last, or the writer refuses to start.
+
+A restored backup of state.db could sign a second history. So before it signs anything the writer asks the witnesses
+how far they have cosigned, and refuses if any is ahead of it; while those it could not ask could meet the quorum
+without the others, it accepts entries but signs no head. With `quorum none` a full restore cannot be detected.
+
+Used by one thread of the one process that holds the ledger's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..schemas.errors import EvidenceError, PeerError, PlausibleError, PolicyError, SetupError
+from ..schemas.text import digest_text
+from .checkpoint import Checkpoint
+from .disk import StorageBroken, StorageFull
+from .entry import sign_entry
+from .note import Note, NoteSignature, SignerKey
+from .policy import AcceptedCheckpoint, Policy
+from .public import PUBLIC_FOLDER, PublicFolder
+from .reader import DirectorySource, TiledLog
+from .state import Acceptance, ChainHead, Head, State
+from .statements import build_statement
+from .tiles import HEIGHT, WIDTH, item_count, tiles_to_write
+from .tree import CompactRange, MemoryTree, hash_leaf
+from .vault import MODEL, Submission, Vault
+from .witness import Cosigned, OutOfStep, Refused, Witness
+
+_log = logging.getLogger("plausible.ledger")
+
+SYNC_SECONDS = 1.0
+"""With lazy sync, tiles are flushed at most this long after the head that names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A submission that has its place: its key, its index in the log, its leaf hash."""
+
+    key: bytes
+    index: int
+    leaf: bytes
+
+
+class RightEdge:
+    """The unfinished tiles and bundle of a tree, in memory: all that appending needs."""
+
+    def __init__(self, range_: CompactRange, items: list[list[bytes]], entries: list[bytes]) -> None:
+        self._range = range_
+        self._items = items
+        self._entries = entries
+
+    @classmethod
+    def read(cls, log: TiledLog, base: int) -> RightEdge:
+        """The edge at `base` (a multiple of 256) from the tiles above level 0; their hashes are not yet verified."""
+        items: list[list[bytes]] = [[]]
+        level = 1
+        while (count := item_count(level, base)) > 0:
+            first = count - count % WIDTH
+            items.append([log.hash(level * HEIGHT, index, base) for index in range(first, count)])
+            level += 1
+        return cls(log.right_edge(base), items, [])
+
+    @property
+    def size(self) -> int:
+        """Number of leaves."""
+        return self._range.size
+
+    def root(self) -> bytes:
+        """Root of all leaves."""
+        return self._range.root()
+
+    def files(self, entries: Sequence[bytes], hashes: Sequence[bytes]) -> list[tuple[str, bytes]]:
+        """The files that appending these entries makes, bundles first; nothing is changed yet."""
+        return list(tiles_to_write(self.size, entries, self._hash, self._entry, hashes))
+
+    def extended(self, entries: Sequence[bytes], hashes: Sequence[bytes]) -> RightEdge:
+        """The edge after these entries; this one stays as it is."""
+        range_ = self._range.copy()
+        items = [list(level) for level in self._items]
+        kept = [*self._entries, *entries]
+        for leaf_hash in hashes:
+            range_.append(leaf_hash)
+            items[0].append(leaf_hash)
+            level = 0
+            while len(items[level]) == WIDTH:
+                full = MemoryTree(items[level]).root()
+                items[level] = []
+                level += 1
+                if level == len(items):
+                    items.append([])
+                items[level].append(full)
+        return RightEdge(range_, items, kept[len(kept) - range_.size % WIDTH :])
+
+    def _hash(self, level: int, index: int) -> bytes:
+        return self._items[level // HEIGHT][index % WIDTH]
+
+    def _entry(self, index: int) -> bytes:
+        return self._entries[index % WIDTH]
+
+
+class Sequencer:
+    """See the module. Construct it only while holding the ledger's lock."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        state: State,
+        vault: Vault,
+        author: SignerKey,
+        log_key: SignerKey,
+        policy: Policy,
+        witnesses: Sequence[Witness],
+        strict: bool,
+    ) -> None:
+        self._state = state
+        self._vault = vault
+        self._author = author
+        self._author_vkey = author.verifier.encode()
+        self._log_key = log_key
+        self._policy = policy
+        self._witnesses = {witness.name: witness for witness in witnesses}
+        self._witness_sizes: dict[str, int] = {}
+        self._public = PublicFolder(directory / PUBLIC_FOLDER, strict=strict)
+        self._log = TiledLog(DirectorySource(directory / PUBLIC_FOLDER))
+        self._edge, self._head = self._start()
+        self._accepted = state.accepted
+        self._cosigned = state.cosigned[0]
+        self._may_sign = False
+        self._synced_at = time.monotonic()
+        self.trouble: str | None = None
+        """Why the last attempt to sequence or witness did not get through; None when all is well."""
+
+    @property
+    def size(self) -> int:
+        """Entries under the last signed head."""
+        return self._head.size
+
+    @property
+    def cosigned_size(self) -> int:
+        """Entries under the last head that met the quorum."""
+        return self._cosigned
+
+    @property
+    def accepted(self) -> int:
+        """Accepted entries."""
+        return self._accepted
+
+    # --- start ---
+
+    def _start(self) -> tuple[RightEdge, Head]:
+        head = self._state.head
+        synced = self._state.synced_size
+        if self._vault.last() < self._state.submission:
+            raise SetupError(
+                f"{self._vault.path} is older than state.db (a restored backup?): the records behind some entries are "
+                "gone, restore the newer vault"
+            )
+        base = synced - synced % WIDTH
+        try:
+            edge = RightEdge.read(self._log, base)
+            rows = self._state.entries(base, head.size)
+        except (EvidenceError, PeerError) as error:
+            raise SetupError(
+                f"the ledger does not open: {error}; restore public/ from a mirror or backup (nothing was signed)"
+            ) from error
+        leaves, hashes = [row[0] for row in rows], [row[1] for row in rows]
+        if any(hash_leaf(leaf) != leaf_hash for leaf, leaf_hash in rows):
+            raise SetupError("state.db is damaged: an entry does not have its own hash")
+        full = edge.extended(leaves, hashes)
+        if full.root() != head.root:
+            raise SetupError(
+                f"the tiles on the right edge do not give the root that was signed for size {head.size}: a file in "
+                "public/tile was changed or state.db is not this log's; restore public/ from a mirror or backup"
+            )
+        if leaves:
+            # partial tiles of the head's own size are what readers of the signed head ask for
+            self._public.write_tiles(edge.files(leaves, hashes))
+            self._public.sync()
+            self._log.forget()
+        if head.size > synced:
+            self._state.set_synced(head.size)
+        self._public.write_pending(head.note)
+        size, note = self._state.cosigned
+        if note:
+            self._public.write_checkpoint(size, note)
+        return full, head
+
+    def hear_witnesses(self) -> bool:
+        """Whether enough witnesses said how far they have cosigned, and none is ahead; needed before signing.
+
+        Raises `SetupError` if a witness has cosigned what this state.db does not know: it was restored from a backup.
+        """
+        if self._may_sign:
+            return True
+        unheard = {witness.name for witness in self._policy.witnesses}
+        for witness in self._policy.witnesses:
+            found = self._witnesses.get(witness.key.name)
+            if found is None:
+                continue
+            try:
+                watched = {log.origin: log for log in found.logs()}
+            except PlausibleError as error:
+                self.trouble = f"witness {witness.name} did not answer: {error}"
+                continue
+            unheard.discard(witness.name)
+            log = watched.get(self._log_key.name)
+            if log is None:
+                continue
+            self._witness_sizes[found.name] = log.size
+            if log.size > self._head.size or (log.size == self._head.size and log.root != self._head.root):
+                raise SetupError(
+                    f"witness {witness.name} has cosigned a head of size {log.size} that state.db does not know "
+                    f"(its own has size {self._head.size}): state.db was restored from a backup or copied; signing "
+                    "would fork the log, so this ledger does not sign any more"
+                )
+        if self._policy.quorum is not None and unheard and self._policy.satisfied_by(unheard):
+            self.trouble = f"no head is signed before these witnesses answer: {', '.join(sorted(unheard))}"
+            return False
+        self._may_sign = True
+        return True
+
+    # --- step 2 ---
+
+    def accept(self, limit: int) -> list[Accepted]:
+        """Take waiting submissions of the vault into the chain, durably; at most `limit`, in their order."""
+        waiting = self._vault.after(self._state.submission, limit)
+        if not waiting:
+            return []
+        accepted: list[Accepted] = []
+        with self._state.accepting() as acceptance:
+            for submission in waiting:
+                found = self._accept_one(acceptance, submission)
+                if found is not None:
+                    accepted.append(found)
+                # signing is pure Python around a short C call: let the recording threads in between entries
+                time.sleep(0)
+            acceptance.finish(waiting[-1].id)
+        if accepted:
+            self._accepted = accepted[-1].index + 1
+        return accepted
+
+    def _accept_one(self, acceptance: Acceptance, submission: Submission) -> Accepted | None:
+        if submission.draw is not None and acceptance.draw_used(submission.draw):
+            # Cannot happen with draws from reserve_draws; a doctored vault must not stop the others.
+            _log.error("submission %d uses draw %d a second time; it is not logged", submission.id, submission.draw)
+            return None
+        head: ChainHead = acceptance.next()
+        leaf = sign_entry(build_statement(head, submission), self._author)
+        leaf_hash = hash_leaf(leaf)
+        index = acceptance.add(head, leaf, leaf_hash, submission.draw)
+        if submission.kind == MODEL:
+            acceptance.add_model(submission.name, submission.model, index)
+        return Accepted(submission.key, index, leaf_hash)
+
+    # --- steps 3 and 4 ---
+
+    def sequence(self) -> bool:
+        """Write tiles for what was accepted and sign the new head; False if there was nothing or it may not sign."""
+        if self._accepted == self._head.size or not self.hear_witnesses():
+            return False
+        rows = self._state.entries(self._head.size, self._accepted)
+        leaves, hashes = [row[0] for row in rows], [row[1] for row in rows]
+        edge = self._edge.extended(leaves, hashes)
+        self._public.write_tiles(self._edge.files(leaves, hashes))
+        note = Checkpoint(self._log_key.name, edge.size, edge.root()).sign(self._log_key).encode()
+        new = Head(edge.size, edge.root(), note)
+        self._state.sign_head(self._head, new)
+        self._edge, self._head = edge, new
+        self._public.write_pending(note)
+        return True
+
+    # --- step 5 ---
+
+    def witness(self) -> bool:
+        """Collect cosignatures for the signed head; True if it met the quorum now. Witnesses that fail are retried."""
+        if self._cosigned == self._head.size and self._state.cosigned[1]:
+            return False
+        note = Note.parse(self._head.note)
+        if self._policy.quorum is not None:
+            for witness in self._policy.witnesses:
+                found = self._witnesses.get(witness.key.name)
+                if found is not None:
+                    note = note.add(*self._ask(found))
+        data = note.encode()
+        try:
+            accepted: AcceptedCheckpoint = self._policy.check(data)
+        except PolicyError as error:
+            self.trouble = str(error)
+            return False
+        self._state.set_cosigned(accepted.size, data)
+        self._public.write_checkpoint(accepted.size, data)
+        self._cosigned = accepted.size
+        self.trouble = None
+        return True
+
+    def _ask(self, witness: Witness) -> tuple[NoteSignature, ...]:
+        """One witness's cosignatures of the head, or none; a witness that contradicts us stops the writer."""
+        for _ in range(2):
+            old = self._witness_sizes.get(witness.name, 0)
+            try:
+                proof = self._log.consistency(old, self._head.size) if 0 < old < self._head.size else []
+                outcome = witness.add_checkpoint(old, proof, self._head.note)
+            except PlausibleError as error:
+                self.trouble = f"witness {witness.name} failed: {error}"
+                _log.warning("%s", self.trouble)
+                return ()
+            if isinstance(outcome, Cosigned):
+                self._witness_sizes[witness.name] = self._head.size
+                return outcome.signatures
+            if isinstance(outcome, Refused):
+                self.trouble = f"witness {witness.name} refused ({outcome.status}): {outcome.reason}"
+                if outcome.status == 422:
+                    raise StorageBroken(f"{self.trouble}; this log contradicts what was witnessed, the writer stops")
+                _log.warning("%s", self.trouble)
+                return ()
+            self._out_of_step(witness, outcome)
+        return ()
+
+    def _out_of_step(self, witness: Witness, outcome: OutOfStep) -> None:
+        if outcome.size > self._head.size:
+            raise StorageBroken(
+                f"witness {witness.name} has cosigned size {outcome.size}, this ledger only {self._head.size}: another "
+                "writer signs this log, the writer stops"
+            )
+        self._witness_sizes[witness.name] = outcome.size
+
+    # --- files ---
+
+    def sync(self, *, force: bool = False) -> None:
+        """Flush tiles and let state.db forget what they hold, if it is time or `force`."""
+        if not force and time.monotonic() - self._synced_at < SYNC_SECONDS:
+            return
+        self._public.sync()
+        if self._state.synced_size < self._head.size:
+            self._state.set_synced(self._head.size)
+        self._synced_at = time.monotonic()
+
+    @property
+    def unsynced(self) -> bool:
+        """Whether tiles wait for their flush."""
+        return self._public.dirty
+
+
+def describe(submission: Submission) -> str:
+    """A submission in a few words, for log lines."""
+    return f"{submission.kind} of model {submission.name} ({digest_text(submission.model)[:19]})"
+
+
+__all__ = ["Accepted", "RightEdge", "Sequencer", "StorageFull"]

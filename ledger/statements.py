@@ -1,0 +1,46 @@
+"""From a submission and its place in the chain to the statement that gets signed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from ..schemas.errors import SetupError
+from ..schemas.statement import GenerationStatement, Header, ModelStatement
+from ..schemas.text import digest_text, format_time
+from .state import ChainHead
+from .vault import GENERATION, MODEL, Submission
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def build_header(head: ChainHead) -> Header:
+    """The header of the next entry of a chain."""
+    return Header(
+        author=head.author,
+        chain=head.chain.hex(),
+        prev=digest_text(head.prev),
+        seq=head.seq,
+        time=format_time(_EPOCH + timedelta(microseconds=head.time)),
+    )
+
+
+def build_statement(head: ChainHead, submission: Submission) -> GenerationStatement | ModelStatement:
+    """The statement a submission becomes at this place of its chain; `SetupError` if the vault's row is not whole."""
+    header = build_header(head)
+    if submission.kind == MODEL:
+        return ModelStatement.make(header, manifest=submission.model)
+    if (
+        submission.kind != GENERATION
+        or submission.draw is None
+        or submission.pixels is None
+        or submission.commitment is None
+    ):
+        raise SetupError(f"submission {submission.id} of vault.db is damaged")
+    return GenerationStatement.make(
+        header,
+        commitment=submission.commitment,
+        draw=submission.draw,
+        model=submission.model,
+        pixels=submission.pixels,
+        file=submission.file,
+    )

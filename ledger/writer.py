@@ -1,0 +1,534 @@
+"""The thread behind `append`: group commit in the order of formats, durable spooling, second writers, forks.
+
+Callers hand over a function that makes a `Submission` (sealing a record costs about a millisecond, so it happens here,
+not in the caller's thread) and get a `Receipt`. One round of the thread takes whatever waits:
+
+    seal → vault.db commit → (if this process holds the lock) accept → tiles → head → cosignatures
+
+A process without the lock stops after the vault commit: the holder takes its submissions from there, and if the holder
+goes away this process takes the lock itself. Whatever fails is either still in the vault, or in the journal
+(`on_error="spool"`), or reported by the receipt *and* by the next `append`, `flush` or `close`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..schemas.errors import PlausibleError, SetupError, UsageError
+from .config import LedgerConfig, ledger_path
+from .disk import StorageBroken, StorageFull
+from .draws import BLOCK, DrawPool
+from .lock import LOCK_FILE, SequencerLock
+from .note import SignerKey
+from .policy import Policy
+from .public import PUBLIC_FOLDER
+from .reader import DirectorySource, TiledLog
+from .receipt import ACCEPTED, PENDING, QUEUED, SEQUENCED, SPOOLED, WITNESSED, NotYet, Progress, Receipt
+from .recorder.journal import Journal
+from .sequencer import Accepted, Sequencer
+from .state import STATE_FILE, State
+from .vault import GENERATION, VAULT_FILE, Submission, Vault
+from .witness import Witness
+
+_log = logging.getLogger("plausible.ledger")
+
+MAX_WAITING = 4096
+"""Submissions in memory at most; above it `submit` waits, so nothing is dropped and memory stays bounded."""
+HEAD_SECONDS = 0.25
+"""Without anybody waiting, a head is signed this long after the first entry it is to cover."""
+POLL_SECONDS = 0.2
+"""How often submissions of other processes are looked for."""
+RETRY_SECONDS = 1.0
+"""How long after a failed write, or a quorum that was not met, the next try is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriterKeys:
+    """The private keys a sequencing process holds."""
+
+    author: SignerKey
+    log: SignerKey
+    witnesses: tuple[SignerKey, ...]
+
+
+@dataclass(slots=True)
+class Counters:
+    """What this process did since it opened the ledger; for status lines and tests."""
+
+    submitted: int = 0
+    accepted: int = 0
+    spooled: int = 0
+    flushed: int = 0
+    failed: int = 0
+    torn_bytes: int = 0
+    exceptions: int = 0
+    """Exceptions of wrapped calls, which pass through and are not logged."""
+
+
+class Writer:
+    """See the module. Thread-safe; `close` must be called (an exit handler does, a kill does not)."""
+
+    def __init__(
+        self,
+        directory: Path,
+        config: LedgerConfig,
+        *,
+        keys: WriterKeys,
+        policy: Policy,
+        on_error: str,
+        second_writer: str,
+        spool: Path,
+    ) -> None:
+        self._directory = directory
+        self._config = config
+        self._keys = keys
+        self._policy = policy
+        self._spooling = on_error == "spool"
+        self.journal = Journal(spool)
+        self.progress = Progress()
+        self.counters = Counters()
+        self.state = State(directory / STATE_FILE)
+        try:
+            self.vault = Vault(directory / VAULT_FILE)
+        except BaseException:
+            self.state.close()
+            raise
+        self.draws = DrawPool(self.state, keep=8 * BLOCK, blocks=16) if self._spooling else DrawPool(self.state)
+        self._lock = SequencerLock(directory / LOCK_FILE)
+        self._sequencer: Sequencer | None = None
+        self._witnesses: list[Witness] = []
+        self._queue: deque[tuple[Callable[[], Submission], Receipt]] = deque()
+        self._unresolved: dict[bytes, Receipt] = {}
+        self._queued: dict[bytes, tuple[int, Submission]] = {}
+        self._failures: list[PlausibleError] = []
+        self._broken: PlausibleError | None = None
+        self._busy = threading.Lock()
+        self._sleeping = False
+        self._closing = False
+        self._wake = self.progress.wanted
+        self._retry_at = 0.0
+        self._head_due: float | None = None
+        self._spool_warned = False
+        try:
+            if self._lock.acquire():
+                self._become_sequencer()
+                self._recover()
+            elif second_writer == "error":
+                raise SetupError(
+                    f"another process writes to {directory}: close it there, or open with second_writer='enqueue'"
+                )
+            self._publish()
+        except BaseException:
+            self._release()
+            raise
+        self._thread = threading.Thread(target=self._run, name=f"plausible-writer {directory.name}", daemon=True)
+        self._thread.start()
+
+    # --- for callers ---
+
+    @property
+    def sequencing(self) -> bool:
+        """Whether this process holds the ledger's lock."""
+        return self._sequencer is not None
+
+    def submit(self, key: bytes, seal: Callable[[], Submission]) -> Receipt:
+        """Queue one submission; `seal` runs in the writer's thread. Raises what an earlier submission died of."""
+        self.check()
+        while len(self._queue) >= MAX_WAITING:
+            self._wake.set()
+            with self.progress.condition:
+                self.progress.condition.wait(0.05)
+            self.check()
+        receipt = Receipt(key, self.progress)
+        self._unresolved[key] = receipt
+        self._queue.append((seal, receipt))
+        self.counters.submitted += 1
+        if self._sleeping:
+            self._wake.set()
+        return receipt
+
+    def check(self) -> None:
+        """Raise what went wrong since the last call, once."""
+        if self._closing:
+            raise UsageError("the ledger is closed")
+        if self._broken is not None and not self._spooling:
+            raise self._broken
+        if self._failures:
+            raise self._take_failure()
+
+    def flush(self, state: str, timeout: float | None) -> None:
+        """Wait until all that was submitted so far has reached `state`; see `Ledger.flush`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+
+        def left() -> float | None:
+            return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+        waiting = list(self._unresolved.values())
+        for receipt in waiting:
+            if receipt.error is None:
+                receipt.wait(state, left())
+        if self._failures:
+            raise self._take_failure()
+        if state != ACCEPTED:
+            self._wait_for_size(state, left())
+
+    def _wait_for_size(self, state: str, timeout: float | None) -> None:
+        size = self.state.accepted
+        deadline = None if timeout is None else time.monotonic() + timeout
+        progress = self.progress
+        with progress.condition:
+            progress.waiting += 1
+            self._wake.set()
+            try:
+                while (progress.witnessed if state == WITNESSED else progress.sequenced) < size:
+                    if progress.stopped is not None:
+                        raise SetupError(f"the log will not move on here: {progress.stopped}") from progress.stopped
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if left is not None and left <= 0:
+                        reason = f" ({progress.trouble})" if progress.trouble else ""
+                        raise NotYet(f"not everything is {state} after {timeout} s{reason}")
+                    progress.condition.wait(left)
+            finally:
+                progress.waiting -= 1
+
+    def close(self) -> None:
+        """Store everything, sequence what can be sequenced, give the lock back. Raises what was not reported yet."""
+        if self._closing:
+            return
+        self._closing = True
+        self._wake.set()
+        self._thread.join()
+        self._release()
+        self.progress.stop(UsageError("the ledger is closed"))
+        if self._failures:
+            raise self._take_failure()
+        if self._broken is not None and not self._spooling:
+            raise self._broken
+
+    def _take_failure(self) -> PlausibleError:
+        count, first = len(self._failures), self._failures[0]
+        self._failures.clear()
+        lost = f"{count} generations are" if count > 1 else "a generation is"
+        error = SetupError(f"{lost} not on the record: {first}")
+        error.__cause__ = first
+        return error
+
+    # --- forks ---
+
+    def before_fork(self) -> None:
+        """Bring the thread to rest and close every database: SQLite's locks must not be inherited."""
+        self._busy.acquire()
+        for witness in self._witnesses:
+            witness.close()
+        self.vault.db.suspend()
+        self.state.db.suspend()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self.state.db.resume()
+        self.vault.db.resume()
+        if self._sequencer is not None:
+            self._sequencer.replace_witnesses(self._open_witnesses())
+        self._busy.release()
+
+    def forget(self) -> None:
+        """In the child: this writer belongs to the parent. Nothing is flushed or closed here."""
+        self._closing = True
+        self._lock.forget()
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        while True:
+            self._rest()
+            stop = self._closing
+            items: list[tuple[Callable[[], Submission], Receipt]] = []
+            while self._queue and len(items) < self._config.batch_entries:
+                items.append(self._queue.popleft())
+            with self._busy:
+                try:
+                    self._round(items, last=stop and not self._queue)
+                except PlausibleError as error:
+                    self._break(error)
+                except Exception as error:  # noqa: BLE001  (a bug must not let callers wait for ever)
+                    _log.exception("the ledger's writer stops")
+                    self._break(SetupError(f"the ledger's writer stopped: {type(error).__name__}: {error}"))
+            if stop and not self._queue:
+                return
+
+    def _rest(self) -> None:
+        """Wait for work: at once if somebody waits for a receipt, after `wait_ms` of company otherwise."""
+        if self._closing or (self.progress.waiting and (self._queue or self._unfinished())):
+            # the quorum may be out of reach: do not spin while somebody waits for it
+            if not self._queue and not self._closing:
+                self._wake.wait(max(0.0, min(self._retry_at - time.monotonic(), POLL_SECONDS)))
+                self._wake.clear()
+            return
+        if not self._queue:
+            self._sleeping = True
+            if not self._queue and not self._closing:
+                self._wake.wait(self._idle_seconds())
+            self._sleeping = False
+        if self._queue and not self.progress.waiting and not self._closing:
+            self._wake.clear()
+            self._wake.wait(self._config.batch_wait_ms / 1000)
+        self._wake.clear()
+
+    def _unfinished(self) -> bool:
+        sequencer = self._sequencer
+        return (
+            bool(self._unresolved)
+            or sequencer is None
+            or sequencer.accepted > sequencer.size
+            or sequencer.size > sequencer.cosigned_size
+        )
+
+    def _idle_seconds(self) -> float:
+        now = time.monotonic()
+        seconds = POLL_SECONDS
+        if self._head_due is not None:
+            seconds = min(seconds, self._head_due - now)
+        return max(0.0, seconds)
+
+    def _round(self, items: Sequence[tuple[Callable[[], Submission], Receipt]], *, last: bool) -> None:
+        if self._broken is not None:
+            self._store_broken(items)
+            return
+        sealed = self._seal(items)
+        if sealed:
+            self._store(sealed)
+        now = time.monotonic()
+        if now < self._retry_at and not last and not sealed:
+            return
+        try:
+            self._flush_journal()
+            self.draws.refill()
+            if self._sequencer is None and self._lock.acquire():
+                self._become_sequencer()
+            if self._sequencer is None:
+                self._follow()
+            else:
+                self._advance(self._sequencer, last=last)
+        except StorageBroken:
+            raise
+        except StorageFull as error:
+            # everything stored so far stays stored; what waits in the vault or journal is taken up again later
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            self.progress.trouble = str(error)
+            _log.warning("%s; trying again", error)
+            if not self._spooling and (sealed or last):
+                self._failures.append(error)
+        self._publish()
+
+    def _seal(self, items: Sequence[tuple[Callable[[], Submission], Receipt]]) -> list[tuple[Submission, Receipt]]:
+        sealed: list[tuple[Submission, Receipt]] = []
+        for seal, receipt in items:
+            try:
+                sealed.append((seal(), receipt))
+            except PlausibleError as error:
+                self._fail(receipt, error)
+            except Exception as error:  # noqa: BLE001  (one bad argument must not stop the others)
+                _log.exception("a generation could not be recorded")
+                self._fail(receipt, SetupError(f"a generation could not be recorded: {type(error).__name__}: {error}"))
+            # Recording threads run Python too: give the interpreter away between two records.
+            time.sleep(0)
+        return sealed
+
+    def _store(self, sealed: Sequence[tuple[Submission, Receipt]]) -> None:
+        submissions = [submission for submission, _ in sealed]
+        try:
+            self.vault.add(submissions)
+        except SetupError as error:
+            if not self._spooling:
+                for _, receipt in sealed:
+                    self._fail(receipt, error)
+            else:
+                self._spool(sealed, error)
+            if isinstance(error, StorageBroken):
+                raise
+            return
+        for submission, receipt in sealed:
+            receipt._move(QUEUED)  # noqa: SLF001
+            self._queued[submission.key] = (-1, submission)
+
+    def _spool(self, sealed: Sequence[tuple[Submission, Receipt]], reason: PlausibleError) -> None:
+        try:
+            self.journal.append([submission for submission, _ in sealed])
+        except SetupError as error:
+            for _, receipt in sealed:
+                self._fail(receipt, SetupError(f"{reason}; and the journal took nothing either: {error}"))
+            return
+        self.counters.spooled += len(sealed)
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        for _, receipt in sealed:
+            receipt._move(SPOOLED)  # noqa: SLF001
+        _log.warning("%d generations spooled to %s: %s", len(sealed), self.journal.path, reason)
+        if not self._spool_warned:
+            self._spool_warned = True
+            warnings.warn(
+                f"the ledger cannot be written ({reason}); generations are kept in {self.journal.path}", RuntimeWarning,
+                stacklevel=2,
+            )  # fmt: skip
+
+    def _store_broken(self, items: Sequence[tuple[Callable[[], Submission], Receipt]]) -> None:
+        reason = self._broken or SetupError("the writer stopped")
+        sealed = self._seal(items)
+        if not sealed:
+            return
+        if self._spooling:
+            self._spool(sealed, reason)
+            return
+        for _, receipt in sealed:
+            self._fail(receipt, reason)
+
+    def _fail(self, receipt: Receipt, error: PlausibleError) -> None:
+        self._unresolved.pop(receipt.key, None)
+        self.counters.failed += 1
+        self._failures.append(error)
+        with self.progress.condition:
+            receipt._fail(error)  # noqa: SLF001
+            self.progress.condition.notify_all()
+
+    def _flush_journal(self) -> None:
+        if not self.journal.exists():
+            return
+        taken, torn = self.journal.flush(self.vault.add)
+        self.counters.flushed += taken
+        self.counters.torn_bytes += torn
+        if taken:
+            _log.warning("%d generations moved from %s into the vault", taken, self.journal.path)
+        if torn:
+            _log.error("%s ended in %d bytes that are no whole entry; they were set aside", self.journal.path, torn)
+
+    def _advance(self, sequencer: Sequencer, *, last: bool) -> None:
+        while accepted := sequencer.accept(self._config.batch_entries):
+            self._resolve(accepted)
+            if self._head_due is None:
+                self._head_due = time.monotonic() + HEAD_SECONDS
+        urgent = last or self.progress.waiting > 0
+        due = self._head_due is not None and time.monotonic() >= self._head_due
+        full = sequencer.accepted - sequencer.size >= self._config.batch_entries
+        if (urgent or due or full) and sequencer.accepted > sequencer.size:
+            sequencer.sequence()
+            self._head_due = None
+            self._publish()
+        if sequencer.cosigned_size < sequencer.size and (last or time.monotonic() >= self._retry_at):
+            if not sequencer.witness():
+                self._retry_at = time.monotonic() + RETRY_SECONDS
+        sequencer.sync(force=last)
+
+    def _resolve(self, accepted: Sequence[Accepted]) -> None:
+        with self.progress.condition:
+            for item in accepted:
+                self._queued.pop(item.key, None)
+                receipt = self._unresolved.pop(item.key, None)
+                if receipt is not None:
+                    receipt._accept(item.index, item.leaf)  # noqa: SLF001
+            self.counters.accepted += len(accepted)
+            self.progress.condition.notify_all()
+
+    def _follow(self) -> None:
+        """Without the lock: see how far the holder has taken what this process put into the vault."""
+        if not self._queued:
+            return
+        taken = self.state.submission
+        resolved: list[Accepted] = []
+        for key, (number, submission) in list(self._queued.items()):
+            if number < 0:
+                number = self.vault.id_of(key) or 0
+                self._queued[key] = (number, submission)
+            if number > taken:
+                continue
+            index = self._index_of(submission)
+            if index is None:
+                receipt = self._unresolved.get(key)
+                self._queued.pop(key)
+                if receipt is not None:
+                    self._fail(receipt, SetupError("the process that sequences did not take this entry; see its log"))
+                continue
+            resolved.append(Accepted(key, index, self._leaf_hash(index)))
+        if resolved:
+            self._resolve(resolved)
+
+    def _index_of(self, submission: Submission) -> int | None:
+        if submission.kind == GENERATION:
+            return None if submission.draw is None else self.state.index_of_draw(submission.draw)
+        rows = [row for row in self.state.models() if (row.name, row.digest) == (submission.name, submission.model)]
+        return rows[0].position if rows else None
+
+    def _leaf_hash(self, index: int) -> bytes:
+        try:
+            return self.state.entries(index, index + 1)[0][1]
+        except SetupError:  # its bundle is on the disk already
+            log = TiledLog(DirectorySource(self._directory / PUBLIC_FOLDER))
+            return log.hash(0, index, self.state.synced_size)
+
+    def _publish(self) -> None:
+        sequencer = self._sequencer
+        if sequencer is not None:
+            self.progress.advance(sequencer.size, sequencer.cosigned_size, sequencer.trouble or self.progress.trouble)
+        else:
+            self.progress.advance(self.state.head.size, self.state.cosigned[0], None)
+
+    # --- sequencing ---
+
+    def _become_sequencer(self) -> None:
+        self._sequencer = Sequencer(
+            self._directory,
+            state=self.state,
+            vault=self.vault,
+            author=self._keys.author,
+            log_key=self._keys.log,
+            policy=self._policy,
+            witnesses=self._open_witnesses(),
+            strict=self._config.sync == "strict",
+        )
+
+    def _open_witnesses(self) -> list[Witness]:
+        self._witnesses = []
+        for config, key in zip(self._config.witnesses, self._keys.witnesses, strict=True):
+            try:
+                self._witnesses.append(Witness(config.name, key, ledger_path(self._directory, config.state)))
+            except SetupError as error:
+                # one witness less is what a quorum is for
+                _log.warning("witness %s does not open: %s", config.name, error)
+        return self._witnesses
+
+    def _recover(self) -> None:
+        """What a killed or spooling process left behind: the journal, and submissions that were not accepted yet."""
+        try:
+            self._flush_journal()
+            if self._sequencer is not None:
+                self._sequencer.hear_witnesses()
+                while accepted := self._sequencer.accept(self._config.batch_entries):
+                    _log.warning("%d submissions of an earlier run were accepted now", len(accepted))
+                self._head_due = time.monotonic()
+        except StorageFull as error:
+            if not self._spooling:
+                raise
+            _log.warning("%s", error)
+
+    def _break(self, error: PlausibleError) -> None:
+        self._broken = error
+        _log.error("the ledger's writer stopped: %s", error)
+        if not self._spooling:
+            self._failures.append(error)
+        self.progress.stop(error)
+
+    def _release(self) -> None:
+        for witness in self._witnesses:
+            witness.close()
+        self._witnesses = []
+        self.vault.close()
+        self.state.close()
+        self._lock.release()
+
+
+__all__ = ["PENDING", "SEQUENCED", "Counters", "Writer", "WriterKeys"]
