@@ -1,10 +1,10 @@
 """The log and what surrounds it: digests, commitments, tree, tiles, notes, policy, proofs, storage, vault, recorder.
 
-    Formats    wire, tree, tiles, keytypes, note, checkpoint, cosignature, policy, proof, reader, witness, mirror_body
-    Entries    digests, images, dsse, authors, entry, record, seeds, evidence, statements
-    Storage    disk, database, lock, state, vault, public, index, config, keys, layout, registry, weights
-    Writing    draws, sequencer, writer, receipt, ledger
-    Recording  recorder/
+Formats    wire, tree, tiles, keytypes, note, checkpoint, cosignature, policy, proof, reader, witness, mirror_body
+Entries    digests, images, dsse, authors, entry, record, seeds, evidence, statements
+Storage    disk, database, lock, state, vault, public, index, config, keys, layout, registry, weights
+Writing    draws, sequencer, writer, receipt, ledger
+Recording  recorder/
 """
 
 from __future__ import annotations

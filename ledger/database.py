@@ -11,7 +11,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -75,7 +75,7 @@ class Database:
                 return connection.execute(query, values).fetchone()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Generator[sqlite3.Connection, None, None]:
         """One `BEGIN IMMEDIATE` transaction: durable when the block is left, undone by any exception."""
         with self._lock, _begin(self._open(), self.path.name) as connection:
             yield connection
@@ -147,14 +147,11 @@ def _prepare(connection: sqlite3.Connection, path: Path, ddl: str, version: int,
     if connection.execute("PRAGMA synchronous").fetchone()[0] != 2:
         raise SetupError(f"{path}: SQLite did not accept synchronous = FULL")
     if found == 0:
-        # executescript would commit first; one transaction makes a killed creation leave an empty file
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in ddl.split(";"):
-            if statement.strip():
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {version}")
-        connection.execute("COMMIT")
+        # one transaction: a killed creation leaves an empty file, which is then refused
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{ddl};\nPRAGMA application_id = {APPLICATION_ID};\n"
+            f"PRAGMA user_version = {version};\nCOMMIT;"
+        )
 
 
 def check_version(path: Path, found: int, application: int, version: int, *, empty_ok: bool) -> None:
@@ -203,7 +200,7 @@ def open_database_readonly(path: Path, *, version: int) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def _begin(connection: sqlite3.Connection, what: str) -> Iterator[sqlite3.Connection]:
+def _begin(connection: sqlite3.Connection, what: str) -> Generator[sqlite3.Connection, None, None]:
     """One `BEGIN IMMEDIATE` transaction: committed at the end, rolled back on any exception.
 
     A failed COMMIT is a `StorageFull` only where SQLite says that nothing was written; else `StorageBroken`.

@@ -15,7 +15,7 @@ import contextlib
 import errno
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from ..schemas.errors import SetupError
@@ -24,11 +24,11 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, err
 _TEMPORARY = ".tmp-"
 
 
-class StorageFull(SetupError):
+class StorageFull(SetupError):  # noqa: N818  (named by what happened)
     """The disk took nothing: full, over quota or read-only. What is stored is unharmed."""
 
 
-class StorageBroken(SetupError):
+class StorageBroken(SetupError):  # noqa: N818
     """A flush or a read failed: what is stored may not be what was written. The writer stops."""
 
 
@@ -51,7 +51,7 @@ def storage_error(error: OSError | sqlite3.Error, doing: str) -> SetupError:
 
 
 @contextlib.contextmanager
-def storage(doing: str) -> Iterator[None]:
+def storage(doing: str) -> Generator[None, None, None]:
     """Turn the operating system's and SQLite's errors into `StorageFull` or `StorageBroken`."""
     try:
         yield

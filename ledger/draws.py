@@ -25,7 +25,7 @@ class DrawPool:
         self._ranges: list[range] = []
 
     def take(self, count: int) -> list[int]:
-        """`count` draws, ascending; reserves more if needed, which raises `StorageFull` where nothing can be written."""
+        """`count` draws, ascending; reserves more if needed (`StorageFull` where nothing can be written)."""
         if count < 1:
             raise UsageError("at least one draw is taken")
         with self._lock:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class Lookup:
         """Indexes of the entries below `size` whose columns have these values, ascending."""
         where = " and ".join(f"{name} = :{name}" for name in columns)
         with self._current(log, size, root) as db:
-            rows = db["entry"].rows_where(f"{where} and id < :size", {**columns, "size": size}, order_by="id")
+            rows = db.table("entry").rows_where(f"{where} and id < :size", {**columns, "size": size}, order_by="id")
             return [row["id"] for row in rows]
 
     def indexes(self, log: TiledLog, size: int, root: bytes) -> dict[str, int]:
@@ -73,11 +73,11 @@ class Lookup:
     def damaged(self, log: TiledLog, size: int, root: bytes) -> list[Damage]:
         """Entries below `size` that do not hash into the tree, as found when they were indexed."""
         with self._current(log, size, root) as db:
-            rows = db["damaged"].rows_where("id < ?", [size], order_by="id")
+            rows = db.table("damaged").rows_where("id < ?", [size], order_by="id")
             return [Damage(row["id"], row["reason"]) for row in rows]
 
     @contextlib.contextmanager
-    def _current(self, log: TiledLog, size: int, root: bytes) -> Iterator[Database]:
+    def _current(self, log: TiledLog, size: int, root: bytes) -> Generator[Database, None, None]:
         with self.lock:
             db = self._open()
             try:
@@ -128,7 +128,7 @@ def _prepared(db: Database) -> Database:
         for table in db.table_names():
             db[table].drop()
         text, number = str, int
-        db["entry"].create(
+        db.table("entry").create(
             {
                 "id": number, "kind": text, "pixels": text, "file": text, "model": text, "author": text, "chain": text,
                 "seq": number, "draw": number, "time": text, "commitment": text,
@@ -136,15 +136,15 @@ def _prepared(db: Database) -> Database:
             pk="id",
         )  # fmt: skip
         for columns in (["pixels"], ["file"], ["model"], ["author"], ["chain", "seq"], ["commitment"]):
-            db["entry"].create_index(columns)
-        db["damaged"].create({"id": number, "reason": text}, pk="id")
-        db["indexed"].create({"id": number, "size": number, "root": text}, pk="id")
+            db.table("entry").create_index(columns)
+        db.table("damaged").create({"id": number, "reason": text}, pk="id")
+        db.table("indexed").create({"id": number, "size": number, "root": text}, pk="id")
         db.conn.execute(f"PRAGMA user_version = {_VERSION}")
     return db
 
 
 @contextlib.contextmanager
-def _transaction(db: Database) -> Iterator[None]:
+def _transaction(db: Database) -> Generator[None, None, None]:
     # sqlite-utils commits through `with conn`, which leaves an open transaction of ours alone only if it is nested
     db.conn.execute("BEGIN IMMEDIATE")
     try:
@@ -158,7 +158,7 @@ def _transaction(db: Database) -> Iterator[None]:
 
 
 def _indexed(db: Database) -> tuple[int, str]:
-    row = next(iter(db["indexed"].rows), None)
+    row = next(iter(db.table("indexed").rows), None)
     return (0, "") if row is None else (row["size"], row["root"])
 
 
@@ -194,9 +194,9 @@ def _catch_up(db: Database, log: TiledLog, size: int, root: bytes) -> None:
                 damaged.append({"id": index, "reason": "the entry's tile does not hash to what the tree says"})
     with _transaction(db):
         if _indexed(db)[0] == known:  # else another process was faster, with the same rows
-            db["entry"].insert_all(rows, replace=True)
-            db["damaged"].insert_all(damaged, replace=True)
-            db["indexed"].insert({"id": 1, "size": size, "root": root.hex()}, replace=True)
+            db.table("entry").insert_all(rows, replace=True)
+            db.table("damaged").insert_all(damaged, replace=True)
+            db.table("indexed").insert({"id": 1, "size": size, "root": root.hex()}, replace=True)
 
 
 def _row(index: int, leaf: bytes) -> dict[str, Any]:

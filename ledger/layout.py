@@ -1,10 +1,10 @@
 """Making a ledger directory: keys, log.toml, policy, authors, both databases, a signed empty tree. All or nothing.
 
-    studio.ledger/
-      log.toml  policy.txt  authors.txt      what it is and whom it believes
-      keys/  witnesses/  state.db  vault.db  private
-      models/  lookup.db  lock               private; lookup.db is derived
-      public/                                all that may be served
+studio.ledger/
+  log.toml  policy.txt  authors.txt      what it is and whom it believes
+  keys/  witnesses/  state.db  vault.db  private
+  models/  lookup.db  lock               private; lookup.db is derived
+  public/                                all that may be served
 """
 
 from __future__ import annotations
@@ -78,9 +78,7 @@ def make_directory(
             raise
 
 
-def _fill(
-    folder: Path, author: SignerKey, log: SignerKey, witnesses: Sequence[SignerKey], policy_text: bytes
-) -> None:
+def _fill(folder: Path, author: SignerKey, log: SignerKey, witnesses: Sequence[SignerKey], policy_text: bytes) -> None:
     (folder / PUBLIC_FOLDER / CHECKPOINTS).mkdir(parents=True)
     (folder / "keys").mkdir(mode=0o700)
     (folder / "witnesses").mkdir(mode=0o700)

@@ -248,7 +248,7 @@ class Ledger:
         for row in writer.state.models():
             if (row.name, row.digest) == (name, digest):
                 receipt = Receipt(b"", writer.progress)
-                receipt._accept(row.position, writer.leaf_hash(row.position))  # noqa: SLF001
+                receipt.accepted_as(row.position, writer.leaf_hash(row.position))
                 return receipt
         key = os.urandom(16)
         receipt = writer.submit(key, lambda: Submission(key, MODEL, digest, name))
@@ -313,7 +313,10 @@ class Ledger:
         return self._lookup.damaged(self.log, at.size, at.root)
 
     def entry(self, index: int) -> bytes:
-        """The leaf bytes of an entry as the log serves them, compared with nothing; `UsageError` beyond the checkpoint."""
+        """The leaf bytes of an entry as the log serves them, compared with nothing.
+
+        `UsageError` beyond the checkpoint.
+        """
         size = self.checkpoint().size
         if not 0 <= index < size:
             raise UsageError(f"there is no entry {index} under the checkpoint of size {size}")
@@ -420,7 +423,8 @@ class Ledger:
 
     # --- forks ---
 
-    def _before_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Close what must not be inherited; called by the fork handlers below."""
         self._lock.acquire()
         self._lookup.lock.acquire()
         if self._reader is not None:
@@ -429,7 +433,8 @@ class Ledger:
         elif self._writer is not None:
             self._writer.before_fork()
 
-    def _after_fork_in_parent(self) -> None:
+    def after_fork_in_parent(self) -> None:
+        """Go on in the parent."""
         if self._reader is not None:
             for store in self._reader:
                 store.db.resume()
@@ -438,7 +443,8 @@ class Ledger:
         self._lookup.lock.release()
         self._lock.release()
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Start anew in the child, as a second writer, at the first use."""
         if self._reader is not None:
             for store in self._reader:
                 store.db.resume()
@@ -463,18 +469,18 @@ def _check_options(mode: str, on_error: str, second_writer: str, await_state: st
 def _before_fork() -> None:
     _forking.ledgers = list(_open_ledgers)
     for ledger in _forking.ledgers:
-        ledger._before_fork()  # noqa: SLF001
+        ledger.before_fork()
 
 
 def _after_fork_in_parent() -> None:
     for ledger in _forking.ledgers:
-        ledger._after_fork_in_parent()  # noqa: SLF001
+        ledger.after_fork_in_parent()
     _forking.ledgers = []
 
 
 def _after_fork_in_child() -> None:
     for ledger in _forking.ledgers:
-        ledger._after_fork_in_child()  # noqa: SLF001
+        ledger.after_fork_in_child()
     _forking.ledgers = []
 
 
@@ -484,9 +490,7 @@ def _close_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 # a program that forgets to close must not lose what is in memory; the writer's thread still runs at this point
 atexit.register(_close_all)
 

@@ -24,7 +24,7 @@ _ORDER = {PENDING: 0, SPOOLED: 1, QUEUED: 2, ACCEPTED: 3, SEQUENCED: 4, WITNESSE
 AWAITABLE = (ACCEPTED, SEQUENCED, WITNESSED)
 
 
-class NotYet(SetupError, TimeoutError):
+class NotYet(SetupError, TimeoutError):  # noqa: N818  (says what is the case)
     """The state was not reached within the time given; the entry is not lost, ask again."""
 
 
@@ -148,16 +148,21 @@ class Receipt:
             }
         )
 
-    def _move(self, state: str) -> None:
+    # --- the writer's side ---
+
+    def moved_to(self, state: str) -> None:
+        """The entry is now spooled or queued."""
         self._state = state
 
-    def _accept(self, index: int, leaf: bytes) -> None:
+    def accepted_as(self, index: int, leaf: bytes) -> None:
+        """The entry has its index and leaf hash."""
         # leaf first: a reader that sees an index must find the leaf
         self._leaf = leaf
         self._index = index
         self._state = ACCEPTED
 
-    def _fail(self, error: PlausibleError) -> None:
+    def failed_with(self, error: PlausibleError) -> None:
+        """The entry could not be stored."""
         self._error = error
 
     def __repr__(self) -> str:

@@ -45,7 +45,9 @@ class RegisteredModel:
 def check_name(name: str) -> str:
     """`name` if it can name a model (letters, digits and ._-, at most 64); else `UsageError`."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"a model's name is up to 64 letters, digits and ._- and starts with none of these, not {name!r}")
+        raise UsageError(
+            f"a model's name is up to 64 letters, digits and ._- and does not start with ._-: not {name!r}"
+        )
     return name
 
 

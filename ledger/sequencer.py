@@ -25,9 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..schemas.errors import EvidenceError, PeerError, PlausibleError, PolicyError, SetupError
-from ..schemas.text import digest_text
 from .checkpoint import Checkpoint
-from .disk import StorageBroken, StorageFull
+from .disk import StorageBroken
 from .entry import sign_entry
 from .note import Note, NoteSignature, SignerKey
 from .policy import AcceptedCheckpoint, Policy
@@ -145,6 +144,10 @@ class Sequencer:
         self.trouble: str | None = None
         """Why the last attempt to sequence or witness did not get through; None when all is well."""
 
+    def replace_witnesses(self, witnesses: Sequence[Witness]) -> None:
+        """Use these connections from now on (theirs were closed for a fork)."""
+        self._witnesses = {witness.name: witness for witness in witnesses}
+
     @property
     def size(self) -> int:
         """Entries under the last signed head."""
@@ -167,8 +170,8 @@ class Sequencer:
         synced = self._state.synced_size
         if self._vault.last() < self._state.submission:
             raise SetupError(
-                f"{self._vault.path} is older than state.db (a restored backup?): the records behind some entries are "
-                "gone, restore the newer vault"
+                f"{self._vault.db.path} is older than state.db (a restored backup?): the records behind some entries "
+                "are gone, restore the newer vault"
             )
         base = synced - synced % WIDTH
         try:
@@ -356,9 +359,4 @@ class Sequencer:
         return self._public.dirty
 
 
-def describe(submission: Submission) -> str:
-    """A submission in a few words, for log lines."""
-    return f"{submission.kind} of model {submission.name} ({digest_text(submission.model)[:19]})"
-
-
-__all__ = ["Accepted", "RightEdge", "Sequencer", "StorageFull"]
+__all__ = ["Accepted", "RightEdge", "Sequencer"]

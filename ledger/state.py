@@ -1,4 +1,4 @@
-"""`state.db`: what must be atomic. Chains, accepted entries not yet safe in files, and the one head that was signed last.
+"""`state.db`: what must be atomic: chains, accepted entries not yet safe in files, the one head that was signed last.
 
 Trusted for not signing twice: the head moves only by compare-and-set on (size, root), in the transaction that makes it
 durable *before* anybody sees it. A restored backup of this file could fork the log, so the sequencer hears from the
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +172,7 @@ class State:
         self.db.close()
 
     @contextmanager
-    def accepting(self) -> Iterator[Acceptance]:
+    def accepting(self) -> Generator[Acceptance, None, None]:
         """A transaction that accepts entries; committed at the end of the block, else nothing of it happened."""
         with self.db.transaction() as connection:
             yield Acceptance(connection)

@@ -1,7 +1,7 @@
 """`vault.db`: the developer's private half of the log, and the durable queue in front of it.
 
 A submission is written here first (step 1 of an append) and is taken into the chain by whoever sequences, in the order
-of its id. A second process needs nothing else: its submission waits here until the holder of the ledger's lock takes it.
+of its id. A second process needs nothing else: its submission waits here until the lock's holder takes it.
 
 Private: records hold seeds, prompts and states. A thief of this file reads them; he cannot forge entries. Erasing a
 record removes it and its secret; what stays says only that something was committed to.

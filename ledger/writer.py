@@ -45,6 +45,8 @@ HEAD_SECONDS = 0.25
 """Without anybody waiting, a head is signed this long after the first entry it is to cover."""
 POLL_SECONDS = 0.2
 """How often submissions of other processes are looked for."""
+FOLLOW_SECONDS = 0.02
+"""The same while somebody waits for what another process sequences."""
 RETRY_SECONDS = 1.0
 """How long after a failed write, or a quorum that was not met, the next try is made."""
 
@@ -265,15 +267,12 @@ class Writer:
 
     def _rest(self) -> None:
         """Wait for work: at once if somebody waits for a receipt, after `wait_ms` of company otherwise."""
-        if self._closing or (self.progress.waiting and (self._queue or self._unfinished())):
-            # the quorum may be out of reach: do not spin while somebody waits for it
-            if not self._queue and not self._closing:
-                self._wake.wait(max(0.0, min(self._retry_at - time.monotonic(), POLL_SECONDS)))
-                self._wake.clear()
+        if self._closing:
             return
         if not self._queue:
             self._sleeping = True
-            if not self._queue and not self._closing:
+            # looked at again after the flag is up: `submit` sets the event only for a sleeping thread
+            if not self._queue:
                 self._wake.wait(self._idle_seconds())
             self._sleeping = False
         if self._queue and not self.progress.waiting and not self._closing:
@@ -281,20 +280,18 @@ class Writer:
             self._wake.wait(self._config.batch_wait_ms / 1000)
         self._wake.clear()
 
-    def _unfinished(self) -> bool:
-        sequencer = self._sequencer
-        return (
-            bool(self._unresolved)
-            or sequencer is None
-            or sequencer.accepted > sequencer.size
-            or sequencer.size > sequencer.cosigned_size
-        )
-
     def _idle_seconds(self) -> float:
         now = time.monotonic()
         seconds = POLL_SECONDS
         if self._head_due is not None:
             seconds = min(seconds, self._head_due - now)
+        if self.progress.waiting:
+            sequencer = self._sequencer
+            if sequencer is None:
+                seconds = FOLLOW_SECONDS
+            elif sequencer.accepted > sequencer.size or sequencer.size > sequencer.cosigned_size:
+                # a failed write or a quorum out of reach is retried, not hammered
+                seconds = min(seconds, self._retry_at - now)
         return max(0.0, seconds)
 
     def _round(self, items: Sequence[tuple[Callable[[], Submission], Receipt]], *, last: bool) -> None:
@@ -355,7 +352,7 @@ class Writer:
                 raise
             return
         for submission, receipt in sealed:
-            receipt._move(QUEUED)  # noqa: SLF001
+            receipt.moved_to(QUEUED)
             self._queued[submission.key] = (-1, submission)
 
     def _spool(self, sealed: Sequence[tuple[Submission, Receipt]], reason: PlausibleError) -> None:
@@ -367,8 +364,9 @@ class Writer:
             return
         self.counters.spooled += len(sealed)
         self._retry_at = time.monotonic() + RETRY_SECONDS
-        for _, receipt in sealed:
-            receipt._move(SPOOLED)  # noqa: SLF001
+        for submission, receipt in sealed:
+            receipt.moved_to(SPOOLED)
+            self._queued[submission.key] = (-1, submission)
         _log.warning("%d generations spooled to %s: %s", len(sealed), self.journal.path, reason)
         if not self._spool_warned:
             self._spool_warned = True
@@ -393,7 +391,7 @@ class Writer:
         self.counters.failed += 1
         self._failures.append(error)
         with self.progress.condition:
-            receipt._fail(error)  # noqa: SLF001
+            receipt.failed_with(error)
             self.progress.condition.notify_all()
 
     def _flush_journal(self) -> None:
@@ -419,9 +417,9 @@ class Writer:
             sequencer.sequence()
             self._head_due = None
             self._publish()
-        if sequencer.cosigned_size < sequencer.size and (last or time.monotonic() >= self._retry_at):
-            if not sequencer.witness():
-                self._retry_at = time.monotonic() + RETRY_SECONDS
+        may_ask = last or time.monotonic() >= self._retry_at
+        if sequencer.cosigned_size < sequencer.size and may_ask and not sequencer.witness():
+            self._retry_at = time.monotonic() + RETRY_SECONDS
         sequencer.sync(force=last)
 
     def _resolve(self, accepted: Sequence[Accepted]) -> None:
@@ -430,7 +428,7 @@ class Writer:
                 self._queued.pop(item.key, None)
                 receipt = self._unresolved.pop(item.key, None)
                 if receipt is not None:
-                    receipt._accept(item.index, item.leaf)  # noqa: SLF001
+                    receipt.accepted_as(item.index, item.leaf)
             self.counters.accepted += len(accepted)
             self.progress.condition.notify_all()
 
@@ -440,10 +438,11 @@ class Writer:
             return
         taken = self.state.submission
         resolved: list[Accepted] = []
-        for key, (number, submission) in list(self._queued.items()):
-            if number < 0:
-                number = self.vault.id_of(key) or 0
-                self._queued[key] = (number, submission)
+        for key, (known, submission) in list(self._queued.items()):
+            number = self.vault.id_of(key) if known < 0 else known
+            if number is None:  # still in the journal
+                continue
+            self._queued[key] = (number, submission)
             if number > taken:
                 continue
             index = self._index_of(submission)
@@ -453,7 +452,7 @@ class Writer:
                 if receipt is not None:
                     self._fail(receipt, SetupError("the process that sequences did not take this entry; see its log"))
                 continue
-            resolved.append(Accepted(key, index, self._leaf_hash(index)))
+            resolved.append(Accepted(key, index, self.leaf_hash(index)))
         if resolved:
             self._resolve(resolved)
 
@@ -463,7 +462,8 @@ class Writer:
         rows = [row for row in self.state.models() if (row.name, row.digest) == (submission.name, submission.model)]
         return rows[0].position if rows else None
 
-    def _leaf_hash(self, index: int) -> bytes:
+    def leaf_hash(self, index: int) -> bytes:
+        """Leaf hash of an accepted entry."""
         try:
             return self.state.entries(index, index + 1)[0][1]
         except SetupError:  # its bundle is on the disk already

@@ -1,7 +1,7 @@
 """Reading random number generators before a call, without moving them.
 
-The global streams of torch (CPU, and every CUDA device once CUDA is in use), numpy and `random`, and any generator among
-the arguments. torch and numpy are looked at only if the program has loaded them; nothing here imports them. After the
+The global streams of torch (CPU, and every CUDA device once CUDA is in use), numpy and `random`, and any generator
+among the arguments. torch and numpy are looked at only if the program has loaded them. After the
 call the streams are read again: a global stream that did not move gave no number to the call and is left out of the
 record (`streams="all"` keeps it, for code that saves and restores a stream inside the call). Generators given as
 arguments are always kept.
@@ -12,10 +12,15 @@ Reading never draws: the streams after a recorded call are bit-equal to those af
 from __future__ import annotations
 
 import random
+import struct
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
+
+from ...schemas import jcs
+from ...schemas.errors import EvidenceError, SetupError, UsageError
+from ...schemas.text import b64, unb64
 
 TORCH_CPU = "torch.cpu"
 TORCH_CUDA = "torch.cuda"
@@ -29,8 +34,8 @@ class Stream:
     """A stream's state at one moment.
 
     `name`: "torch.cpu", "torch.cuda:0", "numpy", "python", or "argument:PATH" with the argument's path ("generator",
-    "generator[1]"). `kind`: "torch.Generator", "random.Random", or numpy's name ("RandomState/MT19937", "Generator/PCG64").
-    `state`: what the library's own setter takes back. `device` is set for torch.
+    "generator[1]"). `kind`: "torch.Generator", "random.Random", or numpy's name ("RandomState/MT19937",
+    "Generator/PCG64"). `state`: what the library's own setter takes back. `device` is set for torch.
     """
 
     name: str
@@ -84,8 +89,7 @@ def _global_sources() -> Iterable[_Source]:
                 yield _Source(f"{TORCH_CUDA}:{index}", "torch.Generator", generator.get_state, f"cuda:{index}")
     numpy = _module("numpy")
     if numpy is not None:
-        holder = numpy.random.mtrand._rand
-        yield _Source(NUMPY, _numpy_kind(holder), lambda: _numpy_state(holder))
+        yield _Source(NUMPY, "RandomState/MT19937", lambda: numpy.random.get_state(legacy=False))
     yield _Source(PYTHON, "random.Random", random.getstate)
 
 
@@ -152,3 +156,96 @@ class Snapshot:
             for source, state in self._before
             if source.always or self._keep_all or not _same(state, source.read())
         ]
+
+
+# --- what stands in a record ---
+
+
+def encode_state(stream: Stream) -> tuple[str, bytes]:
+    """(algorithm, state bytes) as recorded in `rng.sources`.
+
+    torch.Generator: the bytes of `get_state()`. numpy: JCS of the bit generator's state dictionary, arrays as
+    {"array": [dtype, base64 of little-endian bytes]}. random.Random: JCS of {"gauss", "version", "words" (same form)}.
+    """
+    if stream.kind == "torch.Generator":
+        return "torch." + str(stream.device).partition(":")[0], bytes(stream.state.numpy().tobytes())
+    if stream.kind == "random.Random":
+        version, words, gauss = stream.state
+        packed = {"array": ["uint32", b64(struct.pack(f"<{len(words)}I", *words))]}
+        value = {"gauss": jcs.wrap_value(gauss), "version": version, "words": packed}
+        return "python.random", jcs.encode(value)
+    return f"numpy.{stream.kind}", jcs.encode(jcs.wrap_value(stream.state, _numpy_value))
+
+
+def _numpy_value(value: object) -> jcs.Json:
+    if hasattr(value, "item") and not getattr(value, "shape", ()):
+        return jcs.wrap_value(value.item())  # type: ignore[attr-defined]
+    if hasattr(value, "tobytes"):
+        array = cast("Any", value)
+        ordered = array.astype(array.dtype.newbyteorder("<"))
+        return {"array": [array.dtype.name, b64(ordered.tobytes())]}
+    raise UsageError(f"a random number generator's state holds a {type(value).__name__}")
+
+
+def restore(algorithm: str, state: bytes, target: Any = None) -> Any:
+    """Put a recorded state back: into `target`, or into the global stream the algorithm names, or (numpy's Generator) a
+    new generator. Returns what was set. `EvidenceError` if algorithm and state do not fit.
+
+    The inverse of `encode_state`, for replays. torch must be loaded for torch's states.
+    """
+    try:
+        if algorithm.startswith("torch."):
+            return _restore_torch(algorithm, state, target)
+        value = jcs.decode(state, limit=1 << 20, what="generator state")
+        if algorithm == "python.random":
+            items = cast("dict[str, Any]", value)
+            raw = unb64(items["words"]["array"][1])
+            words = struct.unpack(f"<{len(raw) // 4}I", raw)
+            chosen = random if target is None else target
+            chosen.setstate((items["version"], words, jcs.unwrap_value(items["gauss"])))
+            return chosen
+        return _restore_numpy(algorithm, _unpack(value), target)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, struct.error) as error:
+        raise EvidenceError(f"rng: the state is none of {algorithm}: {error}") from error
+
+
+def _restore_torch(algorithm: str, state: bytes, target: Any) -> Any:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        raise SetupError("this record's generator is torch's: import torch before restoring it")
+    tensor = torch.frombuffer(bytearray(state), dtype=torch.uint8)
+    if target is None:
+        target = torch.default_generator if algorithm == "torch.cpu" else torch.cuda.default_generators[0]
+    target.set_state(tensor)
+    return target
+
+
+def _restore_numpy(algorithm: str, state: Any, target: Any) -> Any:
+    import numpy as np
+
+    _, kind, name = algorithm.replace("/", ".").split(".")
+    if kind == "RandomState":
+        chosen = np.random if target is None else target
+        chosen.set_state(state)
+        return chosen
+    if target is None:
+        known = {"PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64"}
+        if name not in known:
+            raise EvidenceError(f"rng: numpy's {name[:40]!r} is not known here")
+        target = np.random.Generator(getattr(np.random, name)())
+    target.bit_generator.state = state
+    return target
+
+
+def _unpack(value: Any) -> Any:
+    if isinstance(value, dict):
+        items = cast("dict[str, Any]", value)
+        if set(items) == {"array"}:
+            import numpy as np
+
+            dtype, data = items["array"]
+            return np.frombuffer(unb64(data), dtype=np.dtype(dtype).newbyteorder("<")).astype(dtype)
+        if set(items) <= {"int", "f64"} and items:
+            return jcs.unwrap_value(items)
+        return {key: _unpack(item) for key, item in items.items()}
+    return value

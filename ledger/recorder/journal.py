@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ class Journal:
             os.close(descriptor)
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[int]:
+    def _open(self) -> Generator[int, None, None]:
         with storage(f"opening the journal {self.path}"):
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -184,7 +184,19 @@ def parse(data: bytes, path: str = "journal") -> Contents:
 
 def _decode(payload: bytes) -> Submission:
     value = json.loads(payload)
-    parts = {name: None if value[name] is None else decode_base64(value[name], name) for name in _BYTES}
-    if parts["key"] is None or parts["model"] is None:
-        raise ValueError("a submission without key or model")
-    return Submission(kind=value["kind"], name=value["name"], draw=value["draw"], **parts)
+
+    def optional(name: str) -> bytes | None:
+        return None if value[name] is None else decode_base64(value[name], name)
+
+    return Submission(
+        key=decode_base64(value["key"], "key"),
+        kind=value["kind"],
+        model=decode_base64(value["model"], "model"),
+        name=value["name"],
+        draw=value["draw"],
+        pixels=optional("pixels"),
+        file=optional("file"),
+        commitment=optional("commitment"),
+        secret=optional("secret"),
+        record=optional("record"),
+    )

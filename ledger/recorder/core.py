@@ -1,0 +1,401 @@
+"""The core under `wrap`, `record`, `generation` and `append`: from what happened to a submission.
+
+The caller's thread does what cannot wait: states and arguments are read before the call, outputs hashed after it. The
+record, its commitment and everything durable are made in the writer's thread (`Captured.seal`).
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...schemas import jcs
+from ...schemas.errors import UsageError
+from ...schemas.record import (
+    Batch,
+    Call,
+    Context,
+    Environment,
+    Grade,
+    Input,
+    Latent,
+    Output,
+    Record,
+    Rng,
+    RngSource,
+    Tensor,
+    Tolerance,
+)
+from ...schemas.text import b64, digest_text
+from ..digests import file_digest, pixel_digest, tensor_digest
+from ..receipt import Receipt
+from ..record import commit, new_record_secret
+from ..vault import GENERATION, Submission
+from .capture import Stream, encode_state
+from .environment import environment
+from .outputs import Picture, Rounding, pictures, tensor_bytes_digest
+from .values import record_value, tensor_document
+
+if TYPE_CHECKING:
+    from ..ledger import Ledger
+
+PRIORS = ("normal", "sphere")
+
+
+@dataclass(frozen=True, slots=True)
+class LatentValue:
+    """The latent of one image, without the batch axis: little-endian bytes, and its seed's secret if committed."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes = field(repr=False)
+    prior: str
+    seed_secret: bytes | None = None
+    grade: Grade = "captured"
+
+    def document(self) -> Latent:
+        """The record's field; values are kept, since the stored bytes decide at replay."""
+        return Latent(
+            dtype=self.dtype,
+            grade=self.grade,
+            prior=self.prior,
+            seed_secret=None if self.seed_secret is None else self.seed_secret.hex(),
+            sha256=digest_text(tensor_digest(self.dtype, self.shape, self.data)),
+            shape=self.shape,
+            values=b64(self.data),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """What recording needs of a registered model."""
+
+    name: str
+    digest: bytes
+    rounding: Rounding | None
+    manifest: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def latent(self) -> tuple[tuple[int, ...], str] | None:
+        """(shape without the batch axis, prior) as the manifest's config says, if it does."""
+        config = cast("dict[str, Any]", jcs.unwrap_value(self.manifest["config"]))
+        size = config.get("latent")
+        prior = config.get("prior", "normal")
+        if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+            return (size,), str(prior)
+        if isinstance(size, list) and size and all(isinstance(axis, int) for axis in cast("list[Any]", size)):
+            return tuple(cast("list[int]", size)), str(prior)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class CallFacts:
+    """What one call was, shared by its images."""
+
+    callable: str
+    arguments: dict[str, Any]
+    environment: Environment
+    streams: tuple[Stream, ...] = ()
+    style: Mapping[str, Input] | None = None
+    noise: Mapping[str, Input] | None = None
+    tolerance: Tolerance | None = None
+    extra: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One image that was made: all that its record will say."""
+
+    author: str
+    chain: bytes
+    model: KnownModel
+    draw: int
+    width: int
+    height: int
+    mode: str
+    pixels: bytes
+    file: bytes | None
+    tensor: bytes | None
+    latent: LatentValue | None
+    call: CallFacts
+    index: int
+    size: int
+
+    def record(self) -> Record:
+        """The private record."""
+        file = None if self.file is None else digest_text(self.file)
+        pixels = digest_text(self.pixels)
+        sources = tuple(_source(stream) for stream in self.call.streams)
+        return Record(
+            context=Context(
+                author=self.author,
+                chain=self.chain.hex(),
+                draw=self.draw,
+                file=file,
+                model=digest_text(self.model.digest),
+                pixels=pixels,
+            ),
+            rng=Rng(sources=sources) if sources else None,
+            latent=None if self.latent is None else self.latent.document(),
+            style=dict(self.call.style) if self.call.style else None,
+            noise=dict(self.call.noise) if self.call.noise else None,
+            call=Call(
+                arguments=self.call.arguments,
+                batch=Batch(index=self.index, size=self.size),
+                callable=self.call.callable,
+            ),
+            environment=self.call.environment,
+            output=Output(
+                file=file,
+                height=self.height,
+                mode="RGBA" if self.mode == "RGBA" else "RGB",
+                pixels=pixels,
+                tensor=None if self.tensor is None else digest_text(self.tensor),
+                width=self.width,
+            ),
+            tolerance=self.call.tolerance,
+            extra=self.call.extra,
+        )
+
+    def seal(self, key: bytes) -> Submission:
+        """The record with a fresh secret, committed to; runs in the writer's thread."""
+        record, secret = self.record(), new_record_secret()
+        return Submission(
+            key=key,
+            kind=GENERATION,
+            model=self.model.digest,
+            name=self.model.name,
+            draw=self.draw,
+            pixels=self.pixels,
+            file=self.file,
+            commitment=commit(record, secret),
+            secret=secret,
+            record=record.to_jcs(),
+        )
+
+
+def _source(stream: Stream) -> RngSource:
+    import hashlib
+
+    algorithm, state = encode_state(stream)
+    device = stream.device or "cpu"
+    return RngSource(
+        algorithm=algorithm, device=device, sha256=digest_text(hashlib.sha256(state).digest()), state=b64(state)
+    )
+
+
+class Recorder:
+    """Recording into one ledger; thread-safe, re-entrant."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._lock = threading.Lock()
+        self._models: dict[str, KnownModel] = {}
+
+    def after_fork(self) -> None:
+        """In a forked child: another thread may have held the lock."""
+        self._lock = threading.Lock()
+
+    def model(self, name: str) -> KnownModel:
+        """A registered model; `SetupError` that says how to register it if there is none of this name."""
+        known = self._models.get(name)
+        if known is not None:
+            return known
+        registered = self.ledger.model(name)
+        manifest = registered.manifest()
+        sampling = cast("dict[str, Any]", jcs.unwrap_value(manifest["sampling"]))
+        limits = sampling.get("output_range")
+        rounding = None
+        if isinstance(limits, list) and len(cast("list[Any]", limits)) == 2:
+            low, high = cast("list[Any]", limits)
+            rounding = Rounding(str(sampling["rounding"]), float(low), float(high))
+        known = KnownModel(name, registered.digest, rounding, manifest)
+        with self._lock:
+            return self._models.setdefault(name, known)
+
+    def count_exception(self) -> None:
+        """A recorded call raised: nothing was made, nothing is logged."""
+        self.ledger.counters.exceptions += 1
+
+    def tolerance(self, given: tuple[int, tuple[int, int]] | None) -> Tolerance | None:
+        """The author's tolerance as a document."""
+        return None if given is None else Tolerance(levels=given[0], fraction=given[1])
+
+    def recorded_extra(self, given: Any) -> Any:
+        """Free data in recorded form."""
+        return jcs.wrap_value(given, lambda item: record_value(item, {}))
+
+    def draws(self, count: int) -> list[int]:
+        """Durably reserved draws for `count` images."""
+        return self.ledger.take_draws(count)
+
+    def submit(
+        self,
+        model: KnownModel,
+        made: Sequence[Picture],
+        call: CallFacts,
+        *,
+        draws: Sequence[int],
+        latents: Sequence[LatentValue | None],
+        files: Sequence[bytes | None] | None = None,
+    ) -> list[Receipt]:
+        """One entry per picture of a call."""
+        receipts: list[Receipt] = []
+        for index, picture in enumerate(made):
+            height, width, channels = picture.pixels.shape
+            captured = Captured(
+                author=self.ledger.author_vkey,
+                chain=self.ledger.chain,
+                model=model,
+                draw=draws[index],
+                width=width,
+                height=height,
+                mode="RGB" if channels == 3 else "RGBA",
+                pixels=pixel_digest(picture.pixels),
+                file=None if files is None else files[index],
+                tensor=picture.tensor,
+                latent=latents[index],
+                call=call,
+                index=index,
+                size=len(made),
+            )
+            key = secrets.token_bytes(16)
+            receipts.append(self.ledger.submit(key, lambda captured=captured, key=key: captured.seal(key)))
+        return receipts
+
+    def append(
+        self,
+        *,
+        image: Any,
+        model: str,
+        latent: Any = None,
+        prior: str | None = None,
+        seed_secret: bytes | None = None,
+        draw: int | None = None,
+        file: bytes | None = None,
+        streams: Sequence[Stream] = (),
+        style: Mapping[str, Any] | None = None,
+        noise: Mapping[str, Any] | None = None,
+        call: Mapping[str, Any] | None = None,
+        callable: str = "append",  # noqa: A002  (the record's own word)
+        device: Any = None,
+        dtype: str = "float32",
+        tolerance: tuple[int, tuple[int, int]] | None = None,
+        extra: Any = None,
+    ) -> Receipt:
+        """Log one finished image that was made elsewhere in the program.
+
+        image    a PIL image, uint8 [H, W, C], or floats [C, H, W] on the model's output range
+        latent   its latent without the batch axis (array or tensor), recorded as `captured`; `prior` "normal" or
+                 "sphere" where it was drawn from one. With `seed_secret` and `draw` (from `take_draws`, before the
+                 image was made) it is `committed-fresh`
+        file     the bytes of the file it was saved as, if it was: their digest is logged too
+        streams  generator states read before the call (`recorder.capture.Snapshot(...).used()`)
+        style, noise, call   named inputs; tolerance (levels of 255, (numerator, denominator) of the samples)
+        """
+        known = self.model(model)
+        made = pictures(image, known.rounding)
+        if len(made) != 1:
+            raise UsageError(f"append logs one image, not {len(made)}: call it for each, or use wrap")
+        if (seed_secret is None) != (draw is None):
+            raise UsageError("a committed latent needs both its seed_secret and its draw")
+        value = None
+        if latent is not None:
+            prior = prior or (known.latent[1] if known.latent else "normal")
+            value = latent_value(latent, prior=prior, seed_secret=seed_secret)
+        elif seed_secret is not None:
+            raise UsageError("a seed_secret without its latent")
+        facts = CallFacts(
+            callable=callable,
+            arguments=record_all(call or {}),
+            environment=environment(device, dtype),
+            streams=tuple(streams),
+            style=record_inputs(style),
+            noise=record_inputs(noise),
+            tolerance=self.tolerance(tolerance),
+            extra=self.recorded_extra(extra),
+        )
+        [receipt] = self.submit(
+            known,
+            made,
+            facts,
+            draws=[draw] if draw is not None else self.draws(1),
+            latents=[value],
+            files=[None if file is None else file_digest(file)],
+        )
+        return receipt
+
+
+def record_all(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments in recorded form, none of them a generator."""
+    from .values import record_arguments
+
+    return record_arguments(arguments, {})
+
+
+def record_inputs(inputs: Mapping[str, Any] | None, grade: Grade = "captured") -> dict[str, Input] | None:
+    """Named style or noise inputs: arrays with their bytes, everything else in recorded form."""
+    if not inputs:
+        return None
+    recorded: dict[str, Input] = {}
+    for name, value in inputs.items():
+        tensor = tensor_document(value)
+        if tensor is not None:
+            data = b64(tensor_data(value))
+            tensor = Tensor(dtype=tensor.dtype, sha256=tensor.sha256, shape=tensor.shape, values=data)
+            recorded[name] = Input(grade=grade, tensor=tensor)
+            continue
+        form: Any = jcs.wrap_value(value, lambda item: record_value(item, {}))
+        if isinstance(form, dict) and set(form) == {"image"}:
+            recorded[name] = Input(grade=grade, image=str(form["image"]))
+        else:
+            recorded[name] = Input(grade=grade, value=form)
+    return recorded
+
+
+def tensor_data(value: Any) -> bytes:
+    """Little-endian contiguous bytes of a tensor or array."""
+    if isinstance(value, np.ndarray):
+        array = cast("NDArray[Any]", value)
+        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+    flat = value.detach().cpu().contiguous().reshape(-1)
+    if not flat.numel():
+        return b""
+    import torch
+
+    return flat.view(torch.uint8).numpy().tobytes()
+
+
+def latent_value(
+    value: Any, *, prior: str, seed_secret: bytes | None = None, grade: Grade | None = None
+) -> LatentValue:
+    """A latent array or tensor, without its batch axis, as it stands in a record."""
+    array: Any = value if hasattr(value, "shape") else np.asarray(value, dtype=np.float32)
+    dtype = array.dtype.name if isinstance(array, np.ndarray) else str(array.dtype).removeprefix("torch.")
+    committed = seed_secret is not None
+    return LatentValue(
+        dtype=dtype,
+        shape=tuple(int(axis) for axis in array.shape),
+        data=tensor_data(array),
+        prior=prior,
+        seed_secret=seed_secret,
+        grade=grade or ("committed-fresh" if committed else "captured"),
+    )
+
+
+__all__ = [
+    "CallFacts",
+    "Captured",
+    "KnownModel",
+    "LatentValue",
+    "Recorder",
+    "latent_value",
+    "record_inputs",
+    "tensor_bytes_digest",
+]

@@ -1,0 +1,485 @@
+"""`ledger.wrap`: a callable or an `nn.Module` that does what it did, and is on the record.
+
+Around one call: generator states and arguments are read, the call runs, its pictures are hashed, one entry per picture
+is queued. Nothing is drawn from any generator of the program, so results and streams are bit-equal to those of the
+unwrapped call whenever the caller supplied the randomness. Where the caller left the latent out it is drawn here from
+committed seeds, one draw an image.
+
+What the call raises passes through and is only counted: no picture was made. A call of the same model inside a recorded
+call (a wrapped module inside a wrapped function) is not recorded a second time.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType
+from typing import Any, cast
+
+import numpy as np
+
+from ...schemas.errors import SetupError, UsageError
+from ...schemas.record import Grade, Input
+from ..seeds import PRIORS, derive, latent, new_seed_secret
+from .capture import Snapshot, Stream
+from .core import CallFacts, KnownModel, LatentValue, Recorder, latent_value, record_inputs
+from .environment import environment
+from .outputs import pictures
+from .values import record_arguments
+from .weights import WeightsGuard
+
+STYLE_NAMES = frozenset(
+    {"psi", "truncation", "truncation_psi", "cutoff", "truncation_cutoff", "noise_mode", "guidance_scale", "eta"}
+)
+"""Arguments that are recorded as style without being named by the caller of `wrap`."""
+
+# per thread and per task: the models whose recorded calls are under way here
+_running: ContextVar[frozenset[tuple[int, bytes]]] = ContextVar("plausible_running", default=frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class LatentInput:
+    """Which argument of the call is the latent, and how to draw it where the caller leaves it out.
+
+    `shape` without the batch axis; `prior` "normal" or "sphere" (others cannot be drawn from committed seeds: the
+    caller must supply them, and they are recorded as captured). How many images: `batch`, a number or the name of an
+    integer argument; or an integer passed in the latent's own place.
+    """
+
+    name: str
+    shape: tuple[int, ...] | None = None
+    prior: str | None = None
+    batch: int | str = 1
+
+
+def wrap(
+    recorder: Recorder,
+    target: Any,
+    *,
+    model: str,
+    latent: str | tuple[int, ...] | LatentInput | None = None,  # noqa: A002, RUF100
+    style: Sequence[str] = (),
+    noise: Sequence[str] = (),
+    device: Any = None,
+    streams: str = "moved",
+    tolerance: tuple[int, tuple[int, int]] | None = None,
+    modules: Sequence[Any] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> Any:
+    """A stand-in for `target` whose calls are recorded as generations of the registered `model`.
+
+    target     any callable, or an `nn.Module`: then the stand-in is a module too, with the same attributes, and its
+               weights must be those that were registered
+    latent     the argument that is the latent: its name, a shape (then it is the first parameter), or a `LatentInput`.
+               Where the call leaves it out (or passes an integer: how many) it is drawn from committed seeds
+    style, noise   names of arguments that are style or noise inputs
+    device     where the computation runs, if it is neither the module's nor the latent's device
+    streams    "moved": record generators whose state the call changed; "all": also those it left as they were
+    tolerance  the author's word for how far a replay may differ: (levels of 255, (numerator, denominator))
+    modules    further modules whose weights must not change while they are used
+    extra      recorded as it is, in every record
+
+    Raises `SetupError` if the model is not registered or the weights are not its weights, `UsageError` for an unusable
+    latent. The stand-in raises what `target` raises, and the same two.
+    """
+    known = recorder.model(model)
+    module = _module(target)
+    facts = RecordedCall(
+        recorder=recorder,
+        model=known,
+        latent=_latent_input(latent, target, known),
+        style=frozenset(style),
+        noise=frozenset(noise),
+        device=device,
+        streams=streams,
+        tolerance=tolerance,
+        extra=extra,
+        guards=tuple(WeightsGuard(item, known if item is module else None) for item in _guarded(module, modules)),
+        name=_name(target),
+        signature=_signature(target),
+    )
+    if module is not None or _is_callable_object(target):
+        from .proxy import object_proxy
+
+        return object_proxy(target, facts)
+    return function_proxy(target, facts)
+
+
+def function_proxy(target: Callable[..., Any], facts: RecordedCall) -> Callable[..., Any]:
+    """A function with the target's name, signature and documentation."""
+    if inspect.iscoroutinefunction(target):
+
+        @functools.wraps(target)
+        async def recorded_coroutine(*args: Any, **kwargs: Any) -> Any:
+            return await facts.call_async(target, args, kwargs)
+
+        return recorded_coroutine
+
+    @functools.wraps(target)
+    def recorded_function(*args: Any, **kwargs: Any) -> Any:
+        return facts.call(target, args, kwargs)
+
+    return recorded_function
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """What is known about a wrapped target before any call."""
+
+    recorder: Recorder
+    model: KnownModel
+    latent: LatentInput | None
+    style: frozenset[str]
+    noise: frozenset[str]
+    device: Any
+    streams: str
+    tolerance: tuple[int, tuple[int, int]] | None
+    extra: Mapping[str, Any] | None
+    guards: tuple[WeightsGuard, ...]
+    name: str
+    signature: inspect.Signature | None
+
+    def call(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one call and record it. What a Python generator yields is recorded piece by piece."""
+        if self._identity in _running.get():
+            return target(*args, **kwargs)
+        args, kwargs, run = self._start(args, kwargs)
+        with self._counting():
+            result = target(*args, **kwargs)
+        if isinstance(result, GeneratorType):
+            return self._iterate(cast("Generator[Any, Any, Any]", result), run)
+        self._finish(run, result)
+        return result
+
+    async def call_async(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The same for a coroutine function; tasks are told apart."""
+        if self._identity in _running.get():
+            return await target(*args, **kwargs)
+        args, kwargs, run = self._start(args, kwargs)
+        with self._counting():
+            result = await target(*args, **kwargs)
+        self._finish(run, result)
+        return result
+
+    def _iterate(self, generator: Generator[Any, Any, Any], run: _Run) -> Generator[Any, Any, Any]:
+        step: Callable[[], Any] = functools.partial(next, generator)
+        while True:
+            # each piece draws on from where the program stands when it is asked for
+            piece = replace(run, snapshot=Snapshot(run.values, streams=self.streams))
+            try:
+                with self._counting():
+                    item = step()
+            except StopIteration as stop:
+                return stop.value
+            self._finish(piece, item)
+            try:
+                sent = yield item
+            except GeneratorExit:
+                generator.close()
+                raise
+            except BaseException as error:  # noqa: BLE001  (handed to the generator, as an unwrapped one would get it)
+                step = functools.partial(generator.throw, error)
+            else:
+                step = functools.partial(generator.send, sent)
+
+    @property
+    def _identity(self) -> tuple[int, bytes]:
+        return id(self.recorder), self.model.digest
+
+    @contextmanager
+    def _counting(self) -> Generator[None, None, None]:
+        """Inside, calls of the same model are not recorded again, and exceptions are counted."""
+        token = _running.set(_running.get() | {self._identity})
+        try:
+            yield
+        except StopIteration:
+            raise
+        except BaseException:
+            self.recorder.count_exception()
+            raise
+        finally:
+            _running.reset(token)
+
+    def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any], _Run]:
+        """What has to be read before the call; committed latents are put in their place."""
+        for guard in self.guards:
+            guard.check()
+        args, kwargs, committed = self._supply_latents(args, kwargs)
+        arguments = self._bind(args, kwargs)
+        snapshot = Snapshot(arguments, streams=self.streams)
+        return args, kwargs, self._read(arguments, snapshot, committed)
+
+    def _finish(self, run: _Run, result: Any) -> None:
+        """Hash what came out and queue one entry per picture."""
+        streams = tuple(run.snapshot.used())
+        made = pictures(result, self.model.rounding)
+        count = len(made)
+        if run.latents is not None and len(run.latents) != count:
+            raise UsageError(
+                f"{self.name} returned {count} pictures for {len(run.latents)} latents: say which argument is the "
+                "latent, and what its batch is"
+            )
+        facts = CallFacts(
+            callable=self.name,
+            arguments=run.arguments(streams),
+            environment=environment(self.device or run.device, run.dtype),
+            streams=streams,
+            style=run.style,
+            noise=run.noise,
+            tolerance=self.recorder.tolerance(self.tolerance),
+            extra=self.recorder.recorded_extra(self.extra),
+        )
+        draws = run.draws or self.recorder.draws(count)
+        self.recorder.submit(self.model, made, facts, draws=draws, latents=run.latents or [None] * count)
+
+    # --- arguments ---
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments by name, after defaults."""
+        if self.signature is None:
+            return {f"arg{number}": value for number, value in enumerate(args)} | kwargs
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError:
+            # the call itself will say it better
+            return {f"arg{number}": value for number, value in enumerate(args)} | kwargs
+        bound.apply_defaults()
+        flat: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            kind = self.signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                flat.update(cast("dict[str, Any]", value))
+            elif kind is inspect.Parameter.VAR_POSITIONAL:
+                flat.update({f"{name}[{number}]": item for number, item in enumerate(value)})
+            else:
+                flat[name] = value
+        return flat
+
+    def _read(self, arguments: dict[str, Any], snapshot: Snapshot, committed: _Committed | None) -> _Run:
+        style: dict[str, Input] = {}
+        noise: dict[str, Input] = {}
+        for name, value in arguments.items():
+            if value is None:
+                continue
+            if name in self.style or name in STYLE_NAMES:
+                style.update(record_inputs({name: value}, self._style_grade(name, value)) or {})
+            elif name in self.noise:
+                noise.update(record_inputs({name: value}) or {})
+        device, dtype = self._place(arguments)
+        others = {name: value for name, value in arguments.items() if name not in style and name not in noise}
+        return _Run(
+            values=arguments,
+            # arrays are digested now: the call may change them in place
+            recorded=record_arguments(others, {}),
+            style=style or None,
+            noise=noise or None,
+            device=device,
+            dtype=dtype,
+            snapshot=snapshot,
+            latents=committed.values if committed else self._given_latents(arguments),
+            draws=committed.draws if committed else None,
+        )
+
+    def _style_grade(self, name: str, value: Any) -> Grade:
+        sampling = cast("dict[str, Any]", self.model.manifest["sampling"])
+        plain = {"truncation_psi": "psi", "truncation": "psi", "truncation_cutoff": "cutoff"}.get(name, name)
+        default = sampling.get(plain)
+        return "fixed" if default is not None and _equals_default(value, default) else "captured"
+
+    def _place(self, arguments: Mapping[str, Any]) -> tuple[Any, str]:
+        for guard in self.guards:
+            if guard.device is not None:
+                return guard.device, guard.dtype
+        value: Any = arguments.get(self.latent.name) if self.latent else None
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(value, torch.Tensor):
+            return value.device, str(value.dtype).removeprefix("torch.")
+        return None, "float32"
+
+    # --- latents ---
+
+    def _given_latents(self, arguments: Mapping[str, Any]) -> list[LatentValue | None] | None:
+        """What the caller passed as the latent, one per image; None where nothing is known of it."""
+        if self.latent is None:
+            return None
+        value = arguments.get(self.latent.name)
+        if value is None or not hasattr(value, "shape") or not len(value.shape):
+            return None
+        prior = self.latent.prior or "normal"
+        shape = self.latent.shape
+        rows = [value] if shape is not None and tuple(value.shape) == shape else list(value)
+        return [latent_value(row, prior=prior) for row in rows]
+
+    def _supply_latents(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any], _Committed | None]:
+        """Draw the latents the caller left out, and put them where they belong."""
+        spec = self.latent
+        if spec is None or spec.shape is None:
+            return args, kwargs, None
+        place = self._position(spec.name)
+        given: Any = None
+        if spec.name in kwargs:
+            given = kwargs[spec.name]
+        elif place is not None and place < len(args):
+            given = args[place]
+        count = self._count(spec, given, args, kwargs)
+        if count is None:
+            return args, kwargs, None
+        prior = spec.prior or "normal"
+        if prior not in PRIORS:
+            raise UsageError(f"latents of the prior {prior!r} cannot be drawn from committed seeds: pass {spec.name}=")
+        draws = self.recorder.draws(count)
+        values, rows = self._draw(draws, spec.shape, prior)
+        z = self._to_input(np.stack(rows))
+        if place is not None and place < len(args):
+            args = (*args[:place], z, *args[place + 1 :])
+        else:
+            kwargs = {**kwargs, spec.name: z}
+        return args, kwargs, _Committed(draws, values)
+
+    def _draw(
+        self, draws: Sequence[int], shape: tuple[int, ...], prior: str
+    ) -> tuple[list[LatentValue | None], list[Any]]:
+        values: list[LatentValue | None] = []
+        rows: list[Any] = []
+        for draw in draws:
+            secret = new_seed_secret()
+            row = latent(derive(secret, self.model.digest, self.recorder.ledger.author_vkey, draw), shape, prior)
+            rows.append(row)
+            values.append(latent_value(row, prior=prior, seed_secret=secret))
+        return values, rows
+
+    def _count(self, spec: LatentInput, given: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+        """How many latents to draw; None where the caller supplied them."""
+        if isinstance(given, int) and not isinstance(given, bool):
+            count = given
+        elif given is not None:
+            return None
+        elif isinstance(spec.batch, int):
+            count = spec.batch
+        else:
+            found = self._bind(args, kwargs).get(spec.batch)
+            count = found if isinstance(found, int) and not isinstance(found, bool) else 1
+        if count < 1:
+            raise UsageError(f"{count} latents cannot be drawn")
+        return count
+
+    def _position(self, name: str) -> int | None:
+        if self.signature is None:
+            return None
+        for place, parameter in enumerate(self.signature.parameters.values()):
+            if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                return None
+            if parameter.name == name:
+                return place
+        return None
+
+    def _to_input(self, z: Any) -> Any:
+        torch = sys.modules.get("torch")
+        if torch is None:
+            return z
+        tensor: Any = torch.from_numpy(z)
+        for guard in self.guards:
+            if guard.device is not None:
+                return tensor.to(guard.device, guard.torch_dtype)
+        return tensor if self.device is None else tensor.to(self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Committed:
+    draws: list[int]
+    values: list[LatentValue | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What was read before one call."""
+
+    values: dict[str, Any]
+    recorded: dict[str, Any]
+    style: dict[str, Input] | None
+    noise: dict[str, Input] | None
+    device: Any
+    dtype: str
+    snapshot: Snapshot
+    latents: list[LatentValue | None] | None
+    draws: list[int] | None
+
+    def arguments(self, streams: Sequence[Stream]) -> dict[str, Any]:
+        """The recorded arguments, generators among them as references to `rng.sources`."""
+        recorded = dict(self.recorded)
+        for place, stream in enumerate(streams):
+            name = stream.name.removeprefix("argument:")
+            if name in recorded and name != stream.name:
+                recorded[name] = {"rng": place}
+            elif name != stream.name and name.endswith("]") and "[" in name:
+                base, _, number = name[:-1].rpartition("[")
+                items = recorded.get(base)
+                if isinstance(items, list) and number.isdecimal():
+                    items = list(cast("list[Any]", items))
+                    items[int(number)] = {"rng": place}
+                    recorded[base] = items
+        return recorded
+
+
+def _equals_default(value: Any, recorded: Any) -> bool:
+    from ...schemas import jcs
+
+    default = jcs.unwrap_value(recorded)
+    return type(value) in (int, float, str, bool) and value == default
+
+
+def _module(target: Any) -> Any:
+    torch = sys.modules.get("torch")
+    return target if torch is not None and isinstance(target, torch.nn.Module) else None
+
+
+def _guarded(module: Any, modules: Sequence[Any]) -> list[Any]:
+    return ([] if module is None else [module]) + [item for item in modules if item is not module]
+
+
+def _is_callable_object(target: Any) -> bool:
+    """An instance with attributes worth keeping, a pipeline for example; not a function or what wraps one."""
+    plain = (FunctionType, MethodType, BuiltinFunctionType, functools.partial, type)
+    return not isinstance(target, plain) and hasattr(target, "__dict__") and not hasattr(target, "__wrapped__")
+
+
+def _name(target: Any) -> str:
+    named = target if hasattr(target, "__qualname__") else type(target)
+    return f"{named.__module__}.{named.__qualname__}"[:1000]
+
+
+def _signature(target: Any) -> inspect.Signature | None:
+    module = _module(target)
+    try:
+        return inspect.signature(target if module is None else module.forward)
+    except (TypeError, ValueError):
+        return None
+
+
+def _latent_input(
+    given: str | tuple[int, ...] | LatentInput | None, target: Any, model: KnownModel
+) -> LatentInput | None:
+    if given is None:
+        return None
+    known = model.latent
+    if isinstance(given, LatentInput):
+        shape, prior = given.shape or (known[0] if known else None), given.prior or (known[1] if known else "normal")
+        return LatentInput(given.name, shape, prior, given.batch)
+    prior = known[1] if known else "normal"
+    if isinstance(given, str):
+        return LatentInput(given, known[0] if known else None, prior)
+    signature = _signature(target)
+    names = list(signature.parameters) if signature else []
+    if not names:
+        raise UsageError("the latent is given by its shape, but the call has no parameter it could be: use LatentInput")
+    return LatentInput(names[0], tuple(int(axis) for axis in given), prior)
+
+
+__all__ = ["LatentInput", "SetupError", "function_proxy", "wrap"]
