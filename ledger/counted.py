@@ -32,6 +32,8 @@ TAIL = 0.5e-6
 """Probability cut off at each end of the prior's distribution of |z|^2."""
 _SPHERE_TOLERANCE = 1e-5
 _NEVER = ("image", "bytes", "opaque")
+_CHOICES = frozenset({"torch.device", "torch.dtype", "torch.layout", "torch.memory_format"})
+"""Types with a handful of values: such an argument is one scalar, although its value is not recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,9 @@ class _Tally:
     def _object(self, what: str, value: dict[str, object]) -> None:
         if len(value) == 1:
             [(kind, inner)] = value.items()
+            if kind == "opaque" and inner in _CHOICES:
+                self.free += 1
+                return
             if kind in _NEVER:
                 self.reasons.append(f"{what} is {kind} data")
                 return
@@ -207,9 +212,14 @@ class _Tally:
         except (EvidenceError, UsageError):
             self.reasons.append(f"{what} is a malformed tensor")
             return
-        latent = self.opened.latent
-        if latent is None or tensor.sha256 != latent.sha256:
-            self.free += math.prod(tensor.shape)
+        latent, call = self.opened.latent, self.opened.call
+        if latent is not None:
+            # the latent itself, or the batch it is a row of: a replay takes the row from `latent`, nothing from here
+            if tensor.sha256 == latent.sha256:
+                return
+            if call is not None and (tensor.dtype, tensor.shape) == (latent.dtype, (call.batch.size, *latent.shape)):
+                return
+        self.free += math.prod(tensor.shape)
 
 
 def norm_is_central(z: NDArray[np.floating[Any]], prior: str) -> bool:

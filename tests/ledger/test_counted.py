@@ -141,6 +141,23 @@ def test_references_to_recorded_inputs_are_not_counted_twice() -> None:
     assert counted_inputs(opened(call=call(g={"rng": 0}), rng=state(16))).counts
 
 
+def test_the_batch_a_latent_is_a_row_of_is_not_counted_again() -> None:
+    def batch(shape: tuple[int, ...], dtype: str = "float32") -> Call:
+        tensor = Tensor(dtype=dtype, sha256=digest_text(bytes(32)), shape=shape)
+        return Call(arguments={"z": {"tensor": tensor.to_json()}}, batch=Batch(index=3, size=64), callable="f")
+
+    assert counted_inputs(opened(call=batch((64, 100)))).free == 0
+    for other in (batch((63, 100)), batch((100, 64)), batch((64, 100), "float64"), batch((6400,))):
+        assert counted_inputs(opened(call=other)).free in (6400, 6300)
+    assert counted_inputs(opened(call=batch((64, 100)), latent=None)).free == 6400
+
+
+def test_a_device_is_one_choice_among_few() -> None:
+    counted = counted_inputs(opened(call=call(device={"opaque": "torch.device"}, dtype={"opaque": "torch.dtype"})))
+    assert counted.counts
+    assert counted.free == 2
+
+
 def test_fixed_inputs_are_believed_only_with_the_manifest() -> None:
     noise = digest_text(hashlib.sha256(b"noise_const").digest())
     sampling = {"rounding": "round_half_even_255", "psi": 0.7}
