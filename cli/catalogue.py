@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from . import config, doctor, node
+from . import config, doctor, init, keys, log, models, node, pack, report, vault
 
 RECORD, VERIFY, OPERATE = "Record", "Verify", "Operate"
 
@@ -31,10 +31,37 @@ class Command:
 
 
 GROUPS: dict[str, tuple[str, str]] = {
+    "models": (
+        RECORD,
+        "\b\n    pd models add faces/ --ledger studio.ledger\n\nGenerators: recorded, replayed, inverted.",
+    ),
+    "log": (RECORD, "\b\n    pd log list --ledger studio.ledger\n\nWhat the log says, and evidence cut out of it."),
+    "vault": (RECORD, "\b\n    pd vault list --ledger studio.ledger\n\nThe private records behind the entries."),
+    "keys": (
+        RECORD,
+        "\b\n    pd keys show author.key\n\nPrivate keys in files, and their public text.",
+    ),
     "node": (OPERATE, "\b\n    pd node serve studio.ledger\n\nServices that speak the log's protocols over HTTP."),
 }
 
 COMMANDS: tuple[Command, ...] = (
+    Command(("init",), RECORD, "make a ledger", init.init),
+    Command(("models", "add"), RECORD, "register a model", models.add),
+    Command(("models", "list"), RECORD, "list the registered models", models.list_models),
+    Command(("models", "show"), RECORD, "print a model's manifest", models.show),
+    Command(("models", "verify"), RECORD, "check every tensor against what was logged", models.verify),
+    Command(("log", "list"), RECORD, "list entries of a log, near or far", log.list_entries),
+    Command(("log", "show"), RECORD, "print one entry", log.show),
+    Command(("log", "prove"), RECORD, "write a proof that an entry is in the log", log.prove),
+    Command(("log", "open"), RECORD, "disclose fields of a record, provably", log.open_record),
+    Command(("log", "checkpoint"), RECORD, "print the signed checkpoint and who vouches for it", log.checkpoint),
+    Command(("vault", "list"), RECORD, "list the records that are here", vault.list_records),
+    Command(("vault", "show"), RECORD, "print a whole record (private)", vault.show),
+    Command(("vault", "erase"), RECORD, "delete a record for good", vault.erase),
+    Command(("keys", "generate"), RECORD, "make a private key in a file", keys.generate),
+    Command(("keys", "show"), RECORD, "print the verifier keys of key files", keys.show),
+    Command(("report",), VERIFY, "render a report as one HTML file", report.report),
+    Command(("pack",), VERIFY, "make one archive for a court", pack.pack),
     Command(("node", "serve"), OPERATE, "serve a ledger's public folder over HTTP", node.serve),
     Command(("doctor",), OPERATE, "what is installed, what is missing and what to do", doctor.doctor),
     Command(("config",), OPERATE, "the effective settings and where each came from", config.config),

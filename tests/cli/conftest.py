@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -58,3 +63,66 @@ def pd(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.Mo
         return Result(code, captured.out, captured.err)
 
     return run
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """A folder with a ledger of three witnesses, its model, and four logged pictures."""
+
+    folder: Path
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "studio.ledger"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "blobs"
+
+    @property
+    def trust(self) -> tuple[object, ...]:
+        """What an auditor gives: whom to believe."""
+        return ("--policy", self.ledger / "policy.txt", "--authors", self.ledger / "authors.txt")
+
+    def picture(self, number: int) -> Path:
+        return self.folder / f"{number}.png"
+
+
+@pytest.fixture(scope="session")
+def finished_studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    """Made once; tests use copies."""
+    import PIL.Image
+    from plausible.ledger import Ledger
+
+    example = own_generator()
+    studio = Studio(tmp_path_factory.mktemp("studio"))
+    model = example.make_model(studio.model)
+    witnesses = ("a.example", "b.example", "c.example")
+    with Ledger.init(studio.ledger, author="models.example/studio", witnesses=witnesses) as ledger:
+        ledger.register_model("blobs", folder=studio.model)
+        generate = ledger.wrap(model.sample, model="blobs", latent=(8,))
+        for number, pixels in enumerate(generate(4).numpy()):
+            PIL.Image.fromarray(pixels).save(studio.picture(number))
+        ledger.flush()
+    return studio
+
+
+@pytest.fixture
+def studio(finished_studio: Studio, tmp_path: Path) -> Studio:
+    """A copy for this test alone."""
+    folder = tmp_path / "studio"
+    shutil.copytree(finished_studio.folder, folder)
+    return Studio(folder)
+
+
+@functools.cache
+def own_generator() -> ModuleType:
+    """examples/own_generator.py, loaded once: an architecture registers once."""
+    path = Path(__file__).resolve().parents[2] / "examples" / "own_generator.py"
+    spec = importlib.util.spec_from_file_location("own_generator", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

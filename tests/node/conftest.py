@@ -1,15 +1,14 @@
-"""A real server on the loopback interface, in a thread, over a folder with the files of a small log."""
+"""The files of a small log, with private ones around them, and a running server over them."""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-import time
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+Serve = Callable[[Path], AbstractContextManager[str]]
 SECRET = b"nobody may read this"
 
 
@@ -35,29 +34,6 @@ def make_public(root: Path) -> Path:
     return ledger
 
 
-@contextlib.contextmanager
-def serving(folder: Path) -> Generator[str]:
-    """`http://127.0.0.1:PORT` of a uvicorn that serves `folder` until the block ends."""
-    import socket
-
-    import uvicorn
-    from plausible.node.server import create_app
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(create_app(folder), log_level="error", lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        end = time.monotonic() + 20
-        while not server.started and time.monotonic() < end:
-            time.sleep(0.01)
-        assert server.started
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(20)
-
-
 @pytest.fixture(scope="session")
 def public_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ledger folder that `served` serves."""
@@ -65,13 +41,7 @@ def public_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def served(public_ledger: Path) -> Generator[str]:
+def served(public_ledger: Path, serve: Serve) -> Generator[str]:
     """The address of a running server."""
-    with serving(public_ledger) as address:
+    with serve(public_ledger) as address:
         yield address
-
-
-@pytest.fixture(scope="session")
-def serve() -> Callable[[Path], contextlib.AbstractContextManager[str]]:
-    """`with serve(folder) as address:` for a test with a folder of its own."""
-    return serving

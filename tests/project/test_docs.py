@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from plausible.cli.catalogue import ABOUT, COMMANDS, GROUPS
@@ -56,9 +57,10 @@ def test_help_starts_with_an_example(name: str) -> None:
         **{group: text for group, (_, text) in GROUPS.items()},
         "pd": ABOUT,
     }
-    first = texts[name].splitlines()[:2]
-    assert first[0] == "\b"
-    assert ("    " + first[1].strip()).startswith("    pd " if name == "pd" else f"    pd {name}"), first
+    marker, *example = texts[name].split("\n\n", maxsplit=1)[0].splitlines()
+    assert marker == "\b"
+    wanted = "pd " if name == "pd" else f"pd {name}"
+    assert any(line.strip().startswith(wanted) for line in example), example
 
 
 @pytest.mark.parametrize("name", [" ".join(c.parts) for c in COMMANDS])
@@ -101,3 +103,35 @@ def test_links_resolve(page: Path) -> None:
         if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
             wrong.append(link)
     assert not wrong, wrong
+
+
+def test_the_python_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run as printed, beside a ledger made as its comment says: same results as unwrapped, and on the record."""
+    torch = pytest.importorskip("torch")
+    from plausible.attribution.generators import make_generator, mlp, save_model_folder
+    from plausible.cli.main import main
+    from plausible.ledger import Ledger
+
+    monkeypatch.chdir(tmp_path)
+    readme = (ROOT / "README.md").read_text()
+    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert code is not None
+    made_by = re.search(r"made by: pd (.*)", code[1])
+    assert made_by is not None
+    assert main(made_by[1].split()) == 0
+
+    torch.manual_seed(0)
+    config = {"latent": 8, "hidden": [16], "height": 16, "width": 16, "channels": 3}
+    sampling = {"output_range": [0, 1], "rounding": "mul255_add0.5_floor"}
+    module = mlp.build(config)
+    save_model_folder(tmp_path / "faces", "faces", module, "mlp-decoder", config, sampling)
+    with Ledger.open("studio.ledger") as ledger:
+        ledger.register_model("faces", folder=tmp_path / "faces")
+    unwrapped = make_generator("faces", module, "mlp-decoder", config, sampling).sample
+    names: dict[str, Any] = {"generate": unwrapped}
+    exec(compile(code[1], "README.md", "exec"), names)
+    z = torch.randn(3, 8)
+    assert torch.equal(names["generate"](z), unwrapped(z))
+    names["ledger"].flush()
+    assert len(list(names["ledger"].records())) == 3
+    names["ledger"].close()

@@ -1,0 +1,68 @@
+"""`pd init`: make a ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import output
+from .options import JsonOption
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The new ledger's folder; absent or empty.")],
+    author: Annotated[
+        str, typer.Option("--author", metavar="NAME", help="Who logs: a key name, best a URL without scheme.")
+    ],
+    origin: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The log's name for ever. [default: AUTHOR/log]")
+    ] = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A witness that cosigns in this process, its key in DIR; repeatable."),
+    ] = None,
+    quorum: Annotated[
+        int | None, typer.Option(min=1, help="How many of the witnesses must cosign. [default: a majority]")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """\b
+        pd init studio.ledger --author models.example/studio
+        pd init studio.ledger --author models.example/studio --witness a.example --witness b.example --witness c.example
+
+    Make a ledger: fresh keys, an empty vault, an empty signed log.
+
+    What a verifier needs from you are two files: policy.txt (which log and witnesses) and authors.txt (which author
+    key). Only DIR/public may be served; everything else is private. Without witnesses nobody but you says when
+    something was logged.
+
+    Python: plausible.ledger.Ledger.init
+    """
+    from ..ledger import Ledger
+    from ..ledger.layout import AUTHORS_FILE, POLICY_FILE
+    from ..schemas.errors import UsageError
+
+    names = tuple(witness or ())
+    if quorum is not None and quorum > len(names):
+        raise UsageError(f"a quorum of {quorum} needs at least {quorum} witnesses; {len(names)} named")
+    with Ledger.init(folder, author=author, origin=origin, policy=quorum, witnesses=names) as ledger:
+        found = {
+            "folder": str(folder),
+            "author": ledger.author_vkey,
+            "origin": ledger.origin,
+            "policy": str(folder / POLICY_FILE),
+            "authors": str(folder / AUTHORS_FILE),
+            "witnesses": list(names),
+        }
+    if as_json:
+        output.document("plausible.init/1", found)
+        return
+    output.result(f"ledger    {folder}")
+    output.result(f"author    {found['author']}")
+    output.result(f"log       {found['origin']}")
+    output.result(f"witnesses {', '.join(names) or 'none: nobody else says when something was logged'}")
+    output.result(
+        f"give verifiers {found['policy']} and {found['authors']}; serve {folder / 'public'} and nothing else"
+    )

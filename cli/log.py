@@ -1,0 +1,187 @@
+"""`pd log ...`: what the log says, and evidence cut out of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import output, sources
+from .options import ForceOption, JsonOption, LedgerFolder, LedgerOption, PolicyOption
+
+if TYPE_CHECKING:
+    from ..ledger.entry import Entry
+
+Which = Annotated[str, typer.Argument(metavar="INDEX|IMAGE", help="An entry's index, or a logged picture.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to write it; `-` means stdout.")]
+
+
+def list_entries(
+    ledger: LedgerOption = None,
+    policy: PolicyOption = None,
+    start: Annotated[int, typer.Option("--from", min=0, help="First index.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many entries.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """\b
+        pd log list --ledger studio.ledger
+        pd log list --ledger https://log.example/studio --from 200 --limit 50
+
+    List entries of a log, near or far: index, time as the author says it, kind, digest.
+
+    Every entry is compared with its tile and the tiles with the checkpoint. Signatures are checked under --policy.
+
+    Python: plausible.ledger.reader.TiledLog.entries
+    """
+    from ..ledger.entry import parse_entry
+
+    with sources.served(ledger, policy) as found:
+        size = found.checkpoint.size
+        end = min(size, start + limit)
+        leaves = found.log.entries(start, end, size) if start < end else ()
+        rows = [(index, parse_entry(leaf)) for index, leaf in enumerate(leaves, start)]
+    if as_json:
+        body = {"origin": found.checkpoint.origin, "size": size, "entries": [_row(i, e) for i, e in rows]}
+        output.document("plausible.log-list/1", body)
+        return
+    output.table(
+        ("index", "time", "kind", "digest", "author"),
+        [(i, e.header.time, _kind(e), _subject(e)[:19], e.author.name) for i, e in rows],
+    )
+    output.note(f"{len(rows)} of {size} entries of {found.checkpoint.origin}")
+
+
+def show(
+    index: Annotated[int, typer.Argument(metavar="INDEX", min=0)],
+    ledger: LedgerOption = None,
+    policy: PolicyOption = None,
+) -> None:
+    """\b
+        pd log show 3 --ledger studio.ledger
+
+    Print one entry: its statement, as signed, and its leaf hash.
+
+    Python: plausible.ledger.entry.parse_entry
+    """
+    from ..ledger.entry import parse_entry
+    from ..schemas.errors import UsageError
+
+    with sources.served(ledger, policy) as found:
+        if index >= found.checkpoint.size:
+            raise UsageError(f"entry {index} is not among the {found.checkpoint.size} of {found.checkpoint.origin}")
+        entry = parse_entry(found.log.entry(index, found.checkpoint.size))
+    output.document("plausible.log-entry/1", _row(index, entry))
+
+
+def prove(
+    which: Which,
+    ledger: LedgerFolder = None,
+    out: Out = None,
+    force: ForceOption = False,
+) -> None:
+    """\b
+        pd log prove image.png --ledger studio.ledger
+        pd log prove 3 --ledger studio.ledger --out face.png.tlog-proof
+
+    Write a proof that an entry is in the log: one file that anyone can check offline.
+
+    For a picture it goes beside it, as IMAGE.tlog-proof, where `pd verify` looks for it.
+
+    Python: plausible.ledger.Ledger.proof
+    """
+    with sources.own(ledger) as opened:
+        index, image = sources.index_of(opened, which)
+        data = opened.proof(index)
+    _deliver(data, out, image, ".tlog-proof", force)
+
+
+def open_record(
+    which: Which,
+    ledger: LedgerFolder = None,
+    field: Annotated[
+        list[str] | None, typer.Option("--field", metavar="NAME", help="Disclose this field; repeatable.")
+    ] = None,
+    out: Out = None,
+    force: ForceOption = False,
+) -> None:
+    """\b
+        pd log open image.png --ledger studio.ledger
+        pd log open 3 --ledger studio.ledger --field rng --field latent --out face.png.opening.json
+
+    Disclose fields of a record, each with the proof that it is what was committed to.
+
+    Without --field everything is disclosed that a replay needs. `context` always is. What is disclosed cannot be taken
+    back: a court may get the seed and not the prompt. For a picture it goes beside it, as IMAGE.opening.json.
+
+    Python: plausible.ledger.Ledger.opening
+    """
+    with sources.own(ledger) as opened:
+        index, image = sources.index_of(opened, which)
+        data = opened.opening(index, fields=tuple(field)) if field else opened.opening(index)
+    _deliver(data, out, image, ".opening.json", force)
+
+
+def checkpoint(
+    ledger: LedgerOption = None,
+    policy: PolicyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """\b
+        pd log checkpoint --ledger studio.ledger --policy court.policy
+
+    Print a log's signed checkpoint, as served; under --policy, say who vouches for it.
+
+    Python: plausible.ledger.policy.Policy.check
+    """
+    with sources.served(ledger, policy) as found:
+        pass
+    if as_json:
+        accepted = found.accepted
+        body: dict[str, Any] = {
+            "origin": found.checkpoint.origin,
+            "size": found.checkpoint.size,
+            "root": found.checkpoint.root.hex(),
+            "policy": "met" if accepted else "not given",
+            "cosigners": [{"name": c.name, "time": c.time} for c in accepted.cosigners] if accepted else [],
+            "existence_time": accepted.existence_time if accepted else None,
+            "note": found.note.decode(),
+        }
+        output.document("plausible.log-checkpoint/1", body)
+        return
+    output.raw(found.note)
+    if found.accepted is not None:
+        names = ", ".join(cosigner.name for cosigner in found.accepted.cosigners) or "none"
+        output.note(f"the policy is met; cosigned by: {names}")
+
+
+def _deliver(data: bytes, out: Path | None, image: Path | None, suffix: str, force: bool) -> None:
+    """To the file named, beside the image, or on stdout."""
+    if out is None and image is not None:
+        out = image.with_name(image.name + suffix)
+    if out is None or str(out) == "-":
+        output.raw(data)
+        return
+    output.write_file(out, data, force=force)
+    output.note(f"wrote {out}")
+
+
+def _kind(entry: Entry) -> str:
+    return entry.kind.removeprefix("urn:plausible:")
+
+
+def _subject(entry: Entry) -> str:
+    """The first subject's digest, as hex with its algorithm."""
+    statement: Any = json.loads(entry.envelope.payload)
+    algorithm, value = next(iter(statement["subject"][0]["digest"].items()))
+    return f"{'pixels' if algorithm == 'plausiblePixels1' else algorithm}:{value}"
+
+
+def _row(index: int, entry: Entry) -> dict[str, Any]:
+    return {
+        "index": index,
+        "leaf": entry.leaf_hash.hex(),
+        "author": entry.header.author,
+        "statement": json.loads(entry.envelope.payload),
+    }

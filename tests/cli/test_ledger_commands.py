@@ -1,0 +1,243 @@
+"""`pd init|models|log|vault|keys` on a real ledger, near and over HTTP, and on damaged ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from plausible.ledger.policy import Policy
+from plausible.ledger.proof import TlogProof, verify_proof
+from plausible.ledger.tree import hash_leaf
+
+
+def test_init_says_what_to_give_and_what_to_serve(pd, tmp_path: Path) -> None:
+    names = ("--witness", "a.example", "--witness", "b.example")
+    found = pd("init", "new.ledger", "--author", "models.example/x", *names, "--json").document()
+    assert found["origin"] == "models.example/x/log"
+    assert Path(found["policy"]).is_file()
+    assert found["author"] in Path(found["authors"]).read_text()
+    assert (tmp_path / "new.ledger" / "keys" / "author.key").stat().st_mode & 0o077 == 0
+    assert pd("log", "list", "--ledger", "new.ledger").code == 0
+
+
+def test_init_touches_nothing_that_is_there(pd, tmp_path: Path) -> None:
+    (tmp_path / "new.ledger").mkdir()
+    (tmp_path / "new.ledger" / "mine").write_text("mine")
+    assert pd("init", "new.ledger", "--author", "models.example/x").code == 2
+    assert [path.name for path in (tmp_path / "new.ledger").iterdir()] == ["mine"]
+    assert [path.name for path in tmp_path.iterdir()] == ["new.ledger"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--author", "two words"], ["--author", ""], ["--author", "a.example", "--quorum", "2"], []]
+)
+def test_init_refuses_what_cannot_be(pd, tmp_path: Path, arguments: list[str]) -> None:
+    result = pd("init", "new.ledger", *arguments)
+    assert result.code == 2
+    assert result.sentence()
+    assert not (tmp_path / "new.ledger").exists()
+
+
+def test_models(pd, studio) -> None:
+    rows = pd("models", "list", "--ledger", studio.ledger, "--json").document()["models"]
+    assert [(row["name"], row["index"], row["weights"]) for row in rows] == [("blobs", 0, True)]
+    shown = pd("models", "show", "blobs", "--ledger", studio.ledger).document()
+    assert shown["manifest"]["architecture"] == "example-blobs"
+    result = pd("models", "verify", "--ledger", studio.ledger)
+    assert result.code == 0
+    assert result.out == f"blobs {rows[0]['digest']} ok\n"
+    again = pd("models", "add", studio.model, "--name", "blobs", "--ledger", studio.ledger)
+    assert (again.code, again.out) == (0, f"blobs {rows[0]['digest']} entry 0\n")
+    other = pd("models", "add", studio.model, "--name", "again", "--ledger", studio.ledger)
+    assert (other.code, other.out) == (0, f"again {rows[0]['digest']} entry 5\n")
+
+
+def test_log_list_and_show(pd, studio) -> None:
+    listed = pd("log", "list", "--ledger", studio.ledger, *studio.trust[:2], "--json")
+    assert listed.err == ""
+    body = listed.document()
+    assert (body["format"], body["size"]) == ("plausible.log-list/1", 5)
+    assert [row["index"] for row in body["entries"]] == [0, 1, 2, 3, 4]
+    assert [row["statement"]["predicateType"][14:] for row in body["entries"]] == ["model:v1"] + 4 * ["generation:v1"]
+    part = pd("log", "list", "--ledger", studio.ledger, "--from", 3, "--limit", 1, "--json").document()
+    assert part["entries"] == body["entries"][3:4]
+    assert pd("log", "show", 3, "--ledger", studio.ledger).document() == {
+        "format": "plausible.log-entry/1",
+        **body["entries"][3],
+    }
+    assert pd("log", "show", 5, "--ledger", studio.ledger).code == 2
+    assert "models.example/studio" in pd("log", "list", "--ledger", studio.ledger).out
+
+
+def test_log_over_http_is_the_same(pd, studio, serve) -> None:
+    near = pd("log", "list", "--ledger", studio.ledger, *studio.trust[:2], "--json").document()
+    with serve(studio.ledger) as address:
+        assert pd("log", "list", "--ledger", address, *studio.trust[:2], "--json").document() == near
+        assert pd("log", "checkpoint", "--ledger", address).out == (studio.ledger / "public/checkpoint").read_text()
+        assert pd("vault", "list", "--ledger", address).code == 2
+        assert pd("log", "list", "--ledger", address + "/nothing").code == 4
+
+
+def test_a_checkpoint_is_held_against_the_policy(pd, studio, tmp_path: Path) -> None:
+    found = pd("log", "checkpoint", "--ledger", studio.ledger, *studio.trust[:2], "--json").document()
+    assert found["policy"] == "met"
+    assert len(found["cosigners"]) >= 2
+    lines = (studio.ledger / "policy.txt").read_text().splitlines()
+    alone = "\n".join([line for line in lines if line.startswith("log ")] + ["quorum none"]) + "\n"
+    stranger = alone.replace("models.example/studio/log+", "other.example/log+")
+    (tmp_path / "bad.policy").write_text(stranger)
+    assert pd("log", "checkpoint", "--ledger", studio.ledger, "--policy", "bad.policy").code == 4
+    generated = pd("keys", "generate", "strict.example", "--role", "witness", "--out", "w.key").out.strip()
+    (tmp_path / "hard.policy").write_text(alone.replace("quorum none", f"witness w {generated}\nquorum w"))
+    result = pd("log", "checkpoint", "--ledger", studio.ledger, "--policy", "hard.policy")
+    assert result.code == 5
+    assert "quorum" in result.sentence()
+
+
+def test_proof_and_opening_beside_the_picture(pd, studio) -> None:
+    picture = studio.picture(2)
+    assert pd("log", "prove", picture, "--ledger", studio.ledger).code == 0
+    proof = TlogProof.parse(picture.with_name("2.png.tlog-proof").read_bytes())
+    policy = Policy.parse((studio.ledger / "policy.txt").read_bytes())
+    assert proof.extra is not None
+    assert verify_proof(proof, hash_leaf(proof.extra), policy).size == 5
+    assert proof.index == 3
+    assert pd("log", "open", picture, "--ledger", studio.ledger, "--field", "latent").code == 0
+    opening = json.loads(picture.with_name("2.png.opening.json").read_bytes())
+    assert opening["format"] == "plausible.opening/1"
+    assert "call" not in json.dumps(opening)
+    result = pd("log", "prove", picture, "--ledger", studio.ledger)
+    assert result.code == 2
+    assert "--force" in result.sentence()
+    assert pd("log", "prove", 3, "--ledger", studio.ledger).out.startswith("c2sp.org/tlog-proof@v1\n")
+
+
+def test_what_is_not_in_the_log(pd, studio, tmp_path: Path) -> None:
+    import PIL.Image
+
+    PIL.Image.new("RGB", (32, 32), (9, 9, 9)).save(tmp_path / "other.png")
+    result = pd("log", "prove", "other.png", "--ledger", studio.ledger)
+    assert result.code == 2
+    assert "in no entry" in result.sentence()
+    assert pd("log", "prove", 99, "--ledger", studio.ledger).code == 2
+    assert pd("log", "open", 0, "--ledger", studio.ledger).code == 2
+    assert pd("log", "open", 3, "--ledger", studio.ledger, "--field", "soul").code == 2
+
+
+def test_vault(pd, studio) -> None:
+    rows = pd("vault", "list", "--ledger", studio.ledger, "--json").document()["records"]
+    assert [(row["index"], row["model"]) for row in rows] == [(1, "blobs"), (2, "blobs"), (3, "blobs"), (4, "blobs")]
+    record = pd("vault", "show", studio.picture(1), "--ledger", studio.ledger).document()
+    assert record["index"] == 2
+    assert record["record"]["latent"]["grade"] == "committed-fresh"
+    refused = pd("vault", "erase", 2, "--ledger", studio.ledger)
+    assert refused.code == 2
+    assert "--yes" in refused.sentence()
+    assert pd("vault", "erase", 2, "--ledger", studio.ledger, "--yes").code == 0
+    assert pd("vault", "show", 2, "--ledger", studio.ledger).code == 2
+    assert pd("log", "open", 2, "--ledger", studio.ledger).code == 2
+    assert pd("log", "prove", studio.picture(1), "--ledger", studio.ledger).code == 0
+    assert len(pd("vault", "list", "--ledger", studio.ledger, "--json").document()["records"]) == 3
+
+
+def test_keys(pd, tmp_path: Path) -> None:
+    made = pd("keys", "generate", "auditor.example", "--out", "auditor.key")
+    assert made.code == 0
+    assert made.out.startswith("auditor.example+")
+    assert (tmp_path / "auditor.key").stat().st_mode & 0o077 == 0
+    assert pd("keys", "show", "auditor.key").out == made.out
+    assert pd("keys", "show", "auditor.key", "--json").document()["keys"][0]["type"] == "0x01"
+    before = (tmp_path / "auditor.key").read_bytes()
+    assert pd("keys", "generate", "auditor.example", "--out", "auditor.key").code == 2
+    assert (tmp_path / "auditor.key").read_bytes() == before
+    assert pd("keys", "generate", "a b", "--out", "b.key").code in (2, 4)
+    assert pd("keys", "generate", "w.example", "--role", "witness", "--ml-dsa", "--out", "w.key").code == 0
+    assert pd("keys", "generate", "a.example", "--ml-dsa", "--out", "c.key").code == 2
+    (tmp_path / "auditor.key").chmod(0o644)
+    result = pd("keys", "show", "auditor.key")
+    assert result.code == 4
+    assert "chmod 600" in result.sentence()
+
+
+# --- ledgers that are not well ----------------------------------------------------------------------------------------
+
+
+def test_no_ledger_named(pd) -> None:
+    result = pd("log", "list")
+    assert result.code == 2
+    assert "--ledger" in result.sentence()
+
+
+@pytest.mark.parametrize("command", [("log", "list"), ("models", "list"), ("vault", "list"), ("log", "prove", 1)])
+def test_a_folder_that_is_no_ledger(pd, tmp_path: Path, command: tuple[object, ...]) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "absent"):
+        result = pd(*command, "--ledger", name)
+        assert result.code == 4
+        assert name in result.sentence()
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_ledger_of_a_newer_version(pd, studio) -> None:
+    config = studio.ledger / "log.toml"
+    config.write_text(config.read_text().replace("version = 1", "version = 2"))
+    result = pd("models", "list", "--ledger", studio.ledger)
+    assert result.code == 4
+    assert "newer" in result.sentence()
+
+
+@pytest.mark.parametrize("name", ["vault.db", "state.db"])
+def test_a_database_of_a_newer_version(pd, studio, name: str) -> None:
+    with sqlite3.connect(studio.ledger / name) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    result = pd("vault", "list", "--ledger", studio.ledger)
+    assert result.code == 4
+    assert result.sentence()
+
+
+def test_a_missing_vault(pd, studio) -> None:
+    for path in studio.ledger.glob("vault.db*"):
+        path.unlink()
+    result = pd("vault", "list", "--ledger", studio.ledger)
+    assert result.code == 4
+    assert "vault.db" in result.sentence()
+    assert not (studio.ledger / "vault.db").exists(), "an emptied vault would hide that records are gone"
+
+
+@pytest.mark.parametrize("name", ["state.db", "vault.db", "log.toml", "policy.txt", "authors.txt"])
+def test_a_file_that_is_garbage(pd, studio, name: str) -> None:
+    for path in studio.ledger.glob(f"{name}-*"):
+        path.unlink()
+    (studio.ledger / name).write_bytes(b"\x00garbage\xff" * 1000)
+    result = pd("vault", "list", "--ledger", studio.ledger)
+    assert result.code == 4
+    assert result.sentence()
+    assert (studio.ledger / name).read_bytes() == b"\x00garbage\xff" * 1000
+
+
+def test_an_edited_entry_is_noticed(pd, studio) -> None:
+    bundle = next((studio.ledger / "public/tile/entries").glob("000.p/*"))
+    for path in bundle.parent.iterdir():
+        data = bytearray(path.read_bytes())
+        data[40] ^= 1
+        path.write_bytes(data)
+    result = pd("log", "list", "--ledger", studio.ledger)
+    assert result.code == 4
+    assert "hash" in result.sentence()
+
+
+def test_a_log_whose_tiles_are_another_tree(pd, studio) -> None:
+    for path in (studio.ledger / "public/tile/0/000.p").iterdir():
+        path.write_bytes(path.read_bytes()[32:] + path.read_bytes()[:32])
+    result = pd("log", "list", "--ledger", studio.ledger)
+    assert result.code == 4
+    assert "root" in result.sentence()
+
+
+def test_tiles_that_are_gone(pd, studio) -> None:
+    shutil.rmtree(studio.ledger / "public" / "tile")
+    assert pd("log", "list", "--ledger", studio.ledger).code == 4
