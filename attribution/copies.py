@@ -65,8 +65,11 @@ class Copy:
 
     @property
     def within(self) -> bool:
-        """The residual is within a calibrated limit, or the file's own JPEG settings give every sample."""
-        return (self.limit is not None and self.residual <= self.limit) or self.reencoded_mismatches == 0
+        """The residual is within a calibrated limit, or nothing is left: every sample is explained, as it is or after
+        recompression with the file's own JPEG settings (certificates that need no calibration)."""
+        if self.residual == 0 or self.reencoded_mismatches == 0:
+            return True
+        return self.limit is not None and self.residual <= self.limit
 
 
 class CopyIndex:

@@ -181,10 +181,10 @@ def calibrate_copies(
 def _changed(picture: Pixels, family: str, row: int, rng: np.random.Generator) -> Pixels:
     """A copy of the family: geometry drawn at random, mirrored every second time, qualities in turn."""
     height, width = picture.shape[:2]
-    share = rng.uniform(0.9, 1.0) if family != "crop-small" else rng.uniform(SMALLEST_CROP, 0.9)
     w, h = width, height
     if family.startswith("crop"):
-        w, h = min(width - 1, max(1, round(width * share))), min(height - 1, max(1, round(height * share)))
+        low, high = (SMALLEST_CROP, 0.9) if family == "crop-small" else (0.9, 1.0)
+        w, h = (min(side - 1, max(1, round(side * rng.uniform(low, high)))) for side in (width, height))
     x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
     resized = filter_name = None
     if family == "crop-resized":

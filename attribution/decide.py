@@ -192,8 +192,7 @@ def _without(findings: Findings, scope: Scope) -> Decision:
 
 
 def _undone(findings: Findings) -> Iterable[str]:
-    if findings.incomplete is not None:
-        yield findings.incomplete
+    yield from findings.incomplete
     for c in findings.candidates:
         if c.state == "missing":
             yield f"the weights of {c.name} ({c.model[:19]}) are missing: {c.reason}"
@@ -209,6 +208,8 @@ def _missing_for_denial(findings: Findings, scope: Scope) -> Iterable[str]:
         yield "an accused author's entry names this very image"
     if findings.coverage.state != "absent":
         yield f"coverage unknown: {findings.coverage.reason}"
+    if findings.latent_of is not None:
+        yield f"the latent recovered by inversion is that of {findings.latent_of}"
     if not findings.copies.ran:
         yield f"changed copies of logged pictures were not searched: {findings.copies.reason}"
     if not findings.candidates:

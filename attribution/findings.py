@@ -128,7 +128,8 @@ class Findings:
     flat: str | None = None
     copies: CopyFinding = CopyFinding(False, reason="no logged picture could be replayed")
     candidates: tuple[CandidateFinding, ...] = ()
-    incomplete: str | None = None  # network, a damaged store, no time left: what could not be done
+    latent_of: str | None = None  # a recovered latent is the latent of this logged entry
+    incomplete: tuple[str, ...] = ()  # network, damaged or malformed input, no time left: what could not be done
 
 
 @dataclass(frozen=True, slots=True)

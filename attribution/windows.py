@@ -22,6 +22,8 @@ _CHUNK = 1024
 # Size-keeping crops with a shorter side are not looked for: too little is left to tell pictures apart.
 SMALLEST_SIDE = 16
 
+_STEPS = 5
+
 Float = NDArray[np.float32]
 Spectra = NDArray[np.complex64]
 
@@ -58,10 +60,14 @@ class PictureGroup:
     ) -> list[Lead]:
         """For every crop size and side the best `keep` pictures at their best offset, with the screened MSE."""
         found: list[Lead] = []
+        seen: set[tuple[int, int]] = set()
         for w, h in sizes if sizes is not None else self._sizes(probe):
             reduced = (max(1, round(w * self.scale)), max(1, round(h * self.scale)))
             if reduced[0] > self.w or reduced[1] > self.h:
                 continue
+            if reduced in seen:
+                continue
+            seen.add(reduced)
             for mirror in mirrors:
                 template = _luma(probe[:, ::-1] if mirror else probe, reduced)
                 scores, xs, ys = self._slide(template)
@@ -81,12 +87,17 @@ class PictureGroup:
                 sizes.append((width, height))
         fit = min(self.width / width, self.height / height)  # the largest rectangle of the probe's aspect
         full_w, full_h = width * fit, height * fit
-        longest = round(max(full_w, full_h))
-        for step in range(longest - math.floor(0.9 * longest) + 1):
-            share = (longest - step) / longest
-            sizes.append((min(self.width, max(1, round(full_w * share))), min(self.height, round(full_h * share) or 1)))
+        # width and height were perhaps cut by different amounts before the picture was scaled back
+        widths = {max(1, min(self.width, round(full_w * share))) for share in self._shares(full_w)}
+        heights = {max(1, min(self.height, round(full_h * share))) for share in self._shares(full_h)}
+        sizes += [(w, h) for w in sorted(widths) for h in sorted(heights)]
         sizes.append((self.width, self.height))  # the whole frame, whatever the aspect
         return list(dict.fromkeys(sizes))
+
+    def _shares(self, side: float) -> list[float]:
+        """Kept shares from 90 % to all of a side, apart by about one sample of the reduced picture, at most STEPS."""
+        steps = min(_STEPS, math.floor(0.1 * side * self.scale) + 1)
+        return [1 - 0.1 * k / max(1, steps - 1) for k in range(steps)] if steps > 1 else [1.0, 0.95]
 
     def _slide(self, template: Float) -> tuple[Float, NDArray[np.int64], NDArray[np.int64]]:
         """Lowest mean squared difference of [h, w] over all offsets inside each picture: scores, x, y, each [N]."""

@@ -101,7 +101,7 @@ ROWS = [
     ("flat", replace(DENIABLE, flat="flat probe", candidates=()), Verdict.INCONCLUSIVE),
     ("flat, weights missing", replace(candidate(state="missing"), flat="flat probe"), Verdict.INCONCLUSIVE),
     ("flat, exact", replace(candidate(exact=True), flat="flat probe"), Verdict.INCONCLUSIVE),
-    ("network failed", replace(DENIABLE, incomplete="no answer"), Verdict.INCOMPLETE),
+    ("network failed", replace(DENIABLE, incomplete=("no answer",)), Verdict.INCOMPLETE),
     ("only the accused vouches", replace(DENIABLE, trust="none"), Verdict.INCONCLUSIVE),
     ("only the accused vouches: no exit 0", replace(entry(), trust="none"), Verdict.CLAIMED),
     ("the ledger is one's own", replace(entry(), trust="own"), Verdict.LOGGED),
@@ -232,7 +232,7 @@ def test_no_combination_denies_without_every_condition() -> None:
         candidate(calibration="foreign"), candidate(residual=None), candidate(residual=2e-3), candidate(limits={}),
         candidate(state="missing"), candidate(state="failed"), candidate(state="budget"), candidate(state="skipped"),
         candidate(limits={k: replace(v, failure_bound=LARGEST_FAILURE_BOUND * 1.01) for k, v in LIMITS.items()}),
-        replace(DENIABLE, flat="flat"), replace(DENIABLE, incomplete="no answer"), entry(distrust="no quorum"),
+        replace(DENIABLE, latent_of="entry 3"), replace(DENIABLE, flat="flat"), replace(DENIABLE, incomplete=("no answer",)), entry(distrust="no quorum"),
         replace(DENIABLE, candidates=(FAR, replace(FAR, state="missing"))),
         replace(DENIABLE, candidates=(FAR, replace(FAR, residual=1e-3))),
     ]  # fmt: skip

@@ -1,0 +1,231 @@
+"""Where a verification gets its facts: logs (a ledger directory, a public folder, any tiled log) and evidence files.
+
+A source brings no trust of its own: a checkpoint counts if the policy accepts it, an entry if its inclusion and its
+author's signature do. Only a ledger that the verifier opens himself, with its private half, may stand in for a missing
+policy, and then every answer is called self-attested.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ..ledger.authors import Authors
+from ..ledger.evidence import Evidence
+from ..ledger.ledger import Ledger
+from ..ledger.policy import AcceptedCheckpoint, Policy
+from ..ledger.proof import make_proof
+from ..ledger.reader import DirectorySource, TiledLog
+from ..ledger.tree import inclusion_path, verify_consistency
+from ..schemas.errors import EvidenceError, PlausibleError, PolicyError, SetupError, UsageError
+from .coverage import LogScan, scan_log
+from .findings import Trust
+
+PROOF_SUFFIX = ".tlog-proof"
+OPENING_SUFFIX = ".opening.json"
+_LARGEST_FILE = 64 * 1024 * 1024
+
+LogLike = Ledger | TiledLog | str | Path
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceFiles:
+    """A tlog-proof and, if there is one, the opening beside it, as bytes; `name` for the report."""
+
+    name: str
+    proof: bytes
+    opening: bytes | None = None
+
+
+@dataclass(slots=True)
+class LogSource:
+    """One log under the policy that judges it. `accepted` is its checkpoint, or `problem` says why there is none."""
+
+    name: str
+    log: TiledLog
+    policy: Policy | None
+    authors: Authors | None
+    ledger: Ledger | None = None
+    accepted: AcceptedCheckpoint | None = None
+    problem: str | None = None
+    problem_kind: Literal["policy", "false", "missing", None] = None
+    _scan: LogScan | None = field(default=None, repr=False)
+    _scan_problem: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """The log's origin where a checkpoint was accepted, else the name the source was given."""
+        return self.accepted.origin if self.accepted is not None else self.name
+
+    def scan(self, progress: Callable[[int, int], None] | None = None) -> LogScan | None:
+        """The full scan under the accepted checkpoint, made once; None with `scan_problem` set if it cannot be."""
+        if self._scan is None and self._scan_problem is None:
+            if self.accepted is None:
+                self._scan_problem = self.problem or "no checkpoint was accepted"
+            else:
+                try:
+                    self._scan = scan_log(self.log, self.accepted, progress=progress)
+                except PlausibleError as error:
+                    self._scan_problem = str(error)
+        return self._scan
+
+    @property
+    def scan_problem(self) -> str | None:
+        """Why the log could not be scanned."""
+        return self._scan_problem
+
+    def proof(self, index: int, leaf: bytes) -> bytes:
+        """A tlog-proof of the leaf at an index under the accepted checkpoint; made, not verified."""
+        if self.accepted is None:
+            raise UsageError("a proof needs an accepted checkpoint")
+        size = self.accepted.size
+        path = inclusion_path(lambda level, i: self.log.hash(level, i, size), index, size)
+        return make_proof(index, path, self.accepted.note, leaf).encode()
+
+    def opening(self, index: int) -> bytes | None:
+        """An opening for a replay, tolerance included, if this source has the private half and still the record."""
+        if self.ledger is None:
+            return None
+        from ..schemas.record import REPLAY_FIELDS
+
+        try:
+            return self.ledger.opening(index, (*REPLAY_FIELDS, "tolerance"))
+        except (SetupError, UsageError):
+            return None
+
+    def existence_time(self, index: int) -> int | None:
+        """POSIX seconds at which the quorum had seen the entry; None without witnesses."""
+        if self.ledger is not None:
+            try:
+                return self.ledger.dated_by(index).existence_time
+            except PlausibleError:
+                pass
+        return None if self.accepted is None else self.accepted.existence_time
+
+
+def open_logs(
+    ledgers: Sequence[LogLike], policy: Policy | None, authors: Authors | None
+) -> tuple[list[LogSource], Trust]:
+    """The sources of a verification and what decides about trust.
+
+    `policy` and `authors` go together. Without them a ledger opened with its private half is judged by its own policy
+    and authors (trust `own`); any other log by none (`none`).
+    """
+    if (policy is None) != (authors is None):
+        raise UsageError("give a policy and authors together: one says which logs count, the other whom to believe")
+    sources = [_open(item, policy, authors) for item in ledgers]
+    if policy is not None:
+        return sources, "policy"
+    own = bool(sources) and all(source.ledger is not None for source in sources)
+    return sources, "own" if own else "none"
+
+
+def _open(item: LogLike, policy: Policy | None, authors: Authors | None) -> LogSource:
+    if isinstance(item, Ledger):
+        source = LogSource(item.name, item.log, policy or item.policy, authors or item.authors, item)
+    elif isinstance(item, TiledLog):
+        source = LogSource("log", item, policy, authors)
+    else:
+        path = Path(item)
+        if (path / "log.toml").is_file():
+            ledger = Ledger.open(path, mode="read")
+            source = LogSource(path.name, ledger.log, policy or ledger.policy, authors or ledger.authors, ledger)
+        elif (path / "checkpoint").is_file() or (path / "tile").is_dir():
+            source = LogSource(path.name, TiledLog(DirectorySource(path)), policy, authors)
+        elif not path.is_dir():
+            raise UsageError(f"{item} is not a folder: give a ledger directory or the public folder of a log")
+        else:
+            raise UsageError(f"{item} is neither a ledger directory (log.toml) nor a log's public folder (checkpoint)")
+    _accept(source)
+    return source
+
+
+def _accept(source: LogSource) -> None:
+    if source.policy is None:
+        source.problem, source.problem_kind = "no policy says whose checkpoints count", "missing"
+        return
+    try:
+        source.accepted = source.policy.check(source.log.checkpoint_bytes(), now=int(time.time()))
+    except PolicyError as error:
+        source.problem, source.problem_kind = str(error), "policy"
+    except EvidenceError as error:
+        source.problem, source.problem_kind = str(error), "false"
+    except PlausibleError as error:
+        source.problem, source.problem_kind = str(error), "missing"
+
+
+def read_evidence(items: Sequence[EvidenceFiles | str | Path]) -> list[EvidenceFiles]:
+    """Evidence from files: each `X.tlog-proof`, with `X.opening.json` beside it or given too.
+
+    `SetupError` if a file cannot be read, `UsageError` for an opening without its proof.
+    """
+    found: dict[str, EvidenceFiles] = {}
+    openings: dict[str, Path] = {}
+    for item in items:
+        if isinstance(item, EvidenceFiles):
+            found[item.name] = item
+            continue
+        path = Path(item)
+        if path.name.endswith(OPENING_SUFFIX):
+            openings[str(path)[: -len(OPENING_SUFFIX)]] = path
+            continue
+        stem = str(path).removesuffix(PROOF_SUFFIX)
+        beside = Path(stem + OPENING_SUFFIX)
+        opening = _read(beside) if path.name.endswith(PROOF_SUFFIX) and beside.is_file() else None
+        found[stem] = EvidenceFiles(path.name, _read(path), opening)
+    for stem, path in openings.items():
+        if stem in found:
+            known = found[stem]
+            found[stem] = EvidenceFiles(known.name, known.proof, _read(path))
+            continue
+        proof = Path(stem + PROOF_SUFFIX)
+        if not proof.is_file():
+            raise UsageError(f"{path.name} is an opening without its proof: give {proof.name} too")
+        found[stem] = EvidenceFiles(proof.name, _read(proof), _read(path))
+    return list(found.values())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        raise SetupError(f"cannot read {path}: {error.strerror}") from None
+    if len(data) > _LARGEST_FILE:
+        raise EvidenceError(f"{path.name} has more than {_LARGEST_FILE} bytes and is no evidence")
+    return data
+
+
+def split_view(evidence: Evidence, sources: Sequence[LogSource]) -> str | None:
+    """Why an accepted checkpoint in evidence and one of the same log here cannot both be true; None if they agree.
+
+    Two signed trees of one log must be prefixes of each other. Consistency is recomputed from the log's own tiles.
+    """
+    given = evidence.checkpoint
+    if given is None:
+        return None
+    for source in sources:
+        here = source.accepted
+        if here is None or here.origin != given.origin:
+            continue
+        small, large = sorted((given, here), key=lambda c: c.size)
+        if small.size == large.size:
+            if small.root != large.root:
+                return f"split view: {here.origin} signed two roots for size {here.size}"
+            continue
+        if large is not here:
+            continue  # the newer tree is not served here, so nothing can be recomputed
+        try:
+            path = source.log.consistency(small.size, large.size)
+            verify_consistency(small.size, small.root, large.size, large.root, path)
+        except EvidenceError:
+            return (
+                f"split view: the trees of {here.origin} of size {small.size} (in the evidence) and {large.size} (served) "
+                "are not prefixes of each other"
+            )
+        except PlausibleError:
+            continue
+    return None
