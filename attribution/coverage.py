@@ -115,7 +115,9 @@ def scan_log(log: TiledLog, at: AcceptedCheckpoint, *, progress: Callable[[int, 
     if index != at.size or tree.root() != at.root:
         edited = _edited(log, at, hashes)
         which = f" (entry {', '.join(map(str, sorted(edited)[:5]))})" if edited else ""
-        contradiction = f"the entries served by {at.origin} do not hash to the root of its own checkpoint of size {at.size}{which}"
+        contradiction = (
+            f"the entries served by {at.origin} do not hash to the root of its own checkpoint of size {at.size}{which}"
+        )
     by_digest = {digest: tuple(indices) for digest, indices in digests.items()}
     return LogScan(at.origin, at.size, at.root, contradiction, edited, leaves, by_digest)
 

@@ -15,11 +15,10 @@ where the entry was handed in as evidence, and passed over where it merely lies 
 
 from __future__ import annotations
 
-import numpy as np
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+
+import numpy as np
 
 from ..ledger.counted import counted_inputs
 from ..ledger.evidence import Evidence
@@ -89,9 +88,7 @@ def judge(
     return Judged(finding, checks, evidence, broken)
 
 
-def replay_entry(
-    judged: Judged, image: Image, models: Models, *, device: str, limits: CopyLimits | None
-) -> Judged:
+def replay_entry(judged: Judged, image: Image, models: Models, *, device: str, limits: CopyLimits | None) -> Judged:
     """Replay an accepted entry about the probe onto the probe's own pixels; every reason not to is a line."""
     finding, label = judged.finding, f"entry {judged.finding.index} of {judged.finding.origin}"
     opened = judged.evidence.opened
@@ -153,5 +150,3 @@ def usable_record(judged: Judged) -> OpenedRecord | None:
     if judged.finding.contradiction is not None or judged.malformed is not None:
         return None
     return evidence.opened if evidence.passed("proof", "inclusion", "canonical", "profile") else None
-
-

@@ -223,8 +223,8 @@ def split_view(evidence: Evidence, sources: Sequence[LogSource]) -> str | None:
             verify_consistency(small.size, small.root, large.size, large.root, path)
         except EvidenceError:
             return (
-                f"split view: the trees of {here.origin} of size {small.size} (in the evidence) and {large.size} (served) "
-                "are not prefixes of each other"
+                f"split view: the tree of {here.origin} of size {small.size} (in the evidence) is no prefix of the one of "
+                f"size {large.size} that is served"
             )
         except PlausibleError:
             continue

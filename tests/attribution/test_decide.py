@@ -232,7 +232,8 @@ def test_no_combination_denies_without_every_condition() -> None:
         candidate(calibration="foreign"), candidate(residual=None), candidate(residual=2e-3), candidate(limits={}),
         candidate(state="missing"), candidate(state="failed"), candidate(state="budget"), candidate(state="skipped"),
         candidate(limits={k: replace(v, failure_bound=LARGEST_FAILURE_BOUND * 1.01) for k, v in LIMITS.items()}),
-        replace(DENIABLE, latent_of="entry 3"), replace(DENIABLE, flat="flat"), replace(DENIABLE, incomplete=("no answer",)), entry(distrust="no quorum"),
+        replace(DENIABLE, latent_of="entry 3"), replace(DENIABLE, flat="flat"),
+        replace(DENIABLE, incomplete=("no answer",)), entry(distrust="no quorum"),
         replace(DENIABLE, candidates=(FAR, replace(FAR, state="missing"))),
         replace(DENIABLE, candidates=(FAR, replace(FAR, residual=1e-3))),
     ]  # fmt: skip
