@@ -23,21 +23,22 @@ FLOOR = 1.0 / (12.0 * 255.0**2)
 class Budget:
     """Work per probe and generator.
 
-    A round draws `adam_starts` latents from the prior, moves all of them `adam_steps` Adam steps (rate `adam_rate`,
-    penalty `adam_prior` x mean z^2) and hands the `lm_starts` best to Levenberg-Marquardt, at most `lm_iterations`
-    Jacobians each. Rounds are added, at most `rounds`, until a start reaches the floor. `exact_iterations` Jacobians
-    serve the bit-exact certificate. `seconds` is an outer guard only: past it the result is marked out of budget, never
-    silently weaker, and it is no part of the digest.
+    A round moves a pool of `adam_starts` latents, drawn from the prior, `adam_steps` Adam steps (rate `adam_rate`,
+    penalty `adam_prior` x mean z^2) and hands `lm_starts` of the best to Levenberg-Marquardt, at most `lm_iterations`
+    Jacobians each, with `lm_chords` chord steps per Jacobian. Rounds are added, at most `rounds`, until a start reaches
+    the floor; every second round draws a fresh pool. `exact_iterations` Jacobians serve the bit-exact certificate.
+    `seconds` is an outer guard only: past it the result is marked out of budget, never silently weaker, and it is no
+    part of the digest.
     """
 
     adam_starts: int = 8
-    adam_steps: int = 20
+    adam_steps: int = 40
     adam_rate: float = 0.1
     adam_prior: float = 1e-5
     lm_starts: int = 2
-    lm_iterations: int = 40
+    lm_iterations: int = 30
     lm_chords: int = 3
-    rounds: int = 4
+    rounds: int = 8
     exact_iterations: int = 4
     seconds: float | None = None
 

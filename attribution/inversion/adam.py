@@ -1,7 +1,8 @@
 """004's Algorithm 1: many random starts, Adam on the distance to the probe, the best of them per generator.
 
-All starts of all candidates advance in one loop, the starts of a generator in one batch. The lowest loss met is kept,
-not the last. Source: 004 Algorithm 1 and section IV; 000 section III (multi-start).
+All starts of all candidates advance in one loop, the starts of a generator in one batch (a `Pool`). The lowest loss a
+start met is kept, not its last. A pool can be advanced again: later rounds go on where earlier ones stopped.
+Source: 004 Algorithm 1 and section IV; 000 section III (multi-start); Kingma and Ba (2015).
 """
 
 from __future__ import annotations
@@ -28,45 +29,53 @@ def project(z: Tensor, latent: LatentSpec) -> Tensor:
     return z.clamp(-1, 1) if latent.prior == "uniform" else z
 
 
-def adam(
-    losses: Sequence[Loss],
-    latents: Sequence[LatentSpec],
-    starts: Sequence[Tensor],
-    *,
-    steps: int,
-    rate: float,
-    prior: float,
-    stop: Callable[[], bool] | None = None,
-) -> list[tuple[Tensor, Tensor]]:
-    """Per generator (z [B, d], loss [B]): for every start the best latent met in `steps` steps, and its loss.
+class Pool:
+    """The starts of one generator, [B, d], with Adam's moments and the best point each start met."""
 
-    `prior` weighs a penalty of mean z^2 (normal prior only). `stop()` true ends the loop early.
-    """
-    points = [project(start.detach().clone(), latent) for start, latent in zip(starts, latents, strict=True)]
-    means = [torch.zeros_like(z) for z in points]
-    squares = [torch.zeros_like(z) for z in points]
-    best = [(z.clone(), torch.full((len(z),), math.inf, device=z.device)) for z in points]
-    for step in range(steps + 1):
+    def __init__(self, loss: Loss, latent: LatentSpec, starts: Tensor) -> None:
+        self.loss = loss
+        self.latent = latent
+        self.points = project(starts.detach().clone(), latent)
+        self.best = self.points.clone()
+        self.best_loss = torch.full((len(starts),), math.inf, device=starts.device)
+        self.steps = 0
+        self._mean = torch.zeros_like(self.points)
+        self._square = torch.zeros_like(self.points)
+
+    def step(self, rate: float, prior: float) -> None:
+        """One Adam step of all starts; the penalty `prior` x mean z^2 holds latents of a normal prior near it."""
+        z = self.points.requires_grad_(True)
+        loss = self.loss(z)
+        penalty = prior * z.square().mean(1).sum() if self.latent.prior == "normal" else loss.new_zeros(())
+        (gradient,) = torch.autograd.grad(loss.sum() + penalty, z)
+        self._note(loss.detach())
+        self.steps += 1
+        with torch.no_grad():
+            self._mean.mul_(BETAS[0]).add_(gradient, alpha=1 - BETAS[0])
+            self._square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+            mean = self._mean / (1 - BETAS[0] ** self.steps)
+            scale = (self._square / (1 - BETAS[1] ** self.steps)).sqrt_().add_(EPSILON)
+            self.points = project(z.detach() - rate * mean / scale, self.latent)
+
+    @torch.no_grad()
+    def measure(self) -> None:
+        """Note the loss of the points where the last step ended."""
+        self._note(self.loss(self.points))
+
+    def _note(self, loss: Tensor) -> None:
+        better = loss < self.best_loss
+        self.best = torch.where(better[:, None], self.points.detach(), self.best)
+        self.best_loss = torch.where(better, loss, self.best_loss)
+
+
+def advance(
+    pools: Sequence[Pool], *, steps: int, rate: float, prior: float, stop: Callable[[], bool] | None = None
+) -> None:
+    """`steps` Adam steps of every pool, side by side; `stop()` true ends the loop early."""
+    for step in range(steps):
         if stop is not None and step and stop():
             break
-        for index, (loss_of, latent) in enumerate(zip(losses, latents, strict=True)):
-            z = points[index].requires_grad_(True)
-            loss = loss_of(z)
-            kept, lowest = best[index]
-            with torch.no_grad():
-                better = loss.detach() < lowest
-                best[index] = (
-                    torch.where(better[:, None], z.detach(), kept),
-                    torch.where(better, loss.detach(), lowest),
-                )
-            if step == steps:
-                continue
-            penalty = prior * z.square().mean(1).sum() if latent.prior == "normal" else torch.zeros((), device=z.device)
-            (gradient,) = torch.autograd.grad(loss.sum() + penalty, z)
-            with torch.no_grad():
-                means[index].mul_(BETAS[0]).add_(gradient, alpha=1 - BETAS[0])
-                squares[index].mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-                mean = means[index] / (1 - BETAS[0] ** (step + 1))
-                scale = (squares[index] / (1 - BETAS[1] ** (step + 1))).sqrt_().add_(EPSILON)
-                points[index] = project(z.detach() - rate * mean / scale, latent)
-    return best
+        for pool in pools:
+            pool.step(rate, prior)
+    for pool in pools:
+        pool.measure()

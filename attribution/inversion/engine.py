@@ -1,9 +1,10 @@
 """`invert`: one probe against every candidate generator, within a counted budget.
 
-Per generator and round: Adam from random starts (all candidates' starts advance together), then Levenberg-Marquardt
-on the best of them, in slices, the most promising run first; rounds are added until a run reaches the floor, two
-independent runs agree on the same minimum, or the budget is spent. A run at the floor is handed to the bit-exact
-certificate. What is reported is recomputed by the owner's own module, not by the folded copy that the search uses.
+Per generator and round: Adam on a pool of random starts (all candidates' pools advance together), then Levenberg-
+Marquardt on the pool's best points. A pool lives for `POOL_ROUNDS` rounds, so a hard probe gets a longer search first
+and then fresh starts. Rounds are added until a run reaches the floor, two independent runs end at the same minimum,
+or the budget is spent. A run at the floor is handed to the bit-exact certificate. What is reported is recomputed by
+the owner's own module, not by the folded copy that the search uses.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ..budget import FLOOR, Budget
 from ..distances import L2, Distance
 from ..generators.protocol import Generator
 from . import lm
-from .adam import Loss, adam
+from .adam import Loss, Pool, advance
 from .exact import certify, guard, whiteness
 from .network import Network
 
@@ -37,11 +38,10 @@ FLOOR_GOAL = 1.25
 """Floors at which a Levenberg-Marquardt run ends; the certificate goes on from there."""
 FLOOR_REACHED = 2.0
 """Floors up to which a residual counts as a reproduction of an unprocessed picture."""
-SLICE = 8
-"""Jacobians a run gets before the next one may overtake it."""
-AGREEMENT_RATIO = 0.01
-AGREEMENT_DISTANCE = 0.05
-"""Two runs agree when residuals are within 1 % and latents within 5 % of their length: the same minimum."""
+POOL_ROUNDS = 2
+AGREEMENT_RATIO = 0.03
+AGREEMENT_DISTANCE = 0.1
+"""Two runs agree when residuals are within 3 % and latents within 10 % of their length: the same minimum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,10 @@ class _Candidate:
     loss: Loss
     rng: torch.Generator
     runs: list[lm.Run] = field(default_factory=list[lm.Run])
+    origins: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    """(pool, start) behind each run: runs of one start are not independent."""
+    pool: Pool | None = None
+    pools: int = 0
     best: Tensor | None = None
     best_loss: float = math.inf
     starts: int = 0
@@ -204,33 +208,29 @@ def _round(
     given: dict[int, Tensor] | None,
 ) -> None:
     began = time.monotonic()
-    pools: list[Tensor] = []
+    pools: list[Pool] = []
     for candidate in active:
-        pool = candidate.network.generator.latent.draw(budget.adam_starts, candidate.rng)
-        if given is not None:
-            first = given[id(candidate)].to(pool)[: budget.adam_starts]
-            pool[: len(first)] = first
-        pools.append(pool.to(candidate.network.device))
-    searched = adam(
-        [c.loss for c in active],
-        [c.network.generator.latent for c in active],
-        pools,
-        steps=budget.adam_steps,
-        rate=budget.adam_rate,
-        prior=budget.adam_prior,
-        stop=expired,
-    )
+        if candidate.pool is None or number % POOL_ROUNDS == 0:
+            starts = candidate.network.generator.latent.draw(budget.adam_starts, candidate.rng)
+            if given is not None:
+                first = given[id(candidate)].to(starts)[: budget.adam_starts]
+                starts[: len(first)] = first
+            latent = candidate.network.generator.latent
+            candidate.pool = Pool(candidate.loss, latent, starts.to(candidate.network.device))
+            candidate.pools += 1
+            candidate.starts += len(starts)
+        pools.append(candidate.pool)
+    advance(pools, steps=budget.adam_steps, rate=budget.adam_rate, prior=budget.adam_prior, stop=expired)
     share = (time.monotonic() - began) / len(active)
-    for candidate, (points, losses) in zip(active, searched, strict=True):
+    for candidate, pool in zip(active, pools, strict=True):
         candidate.seconds["adam"] += share
-        candidate.starts += len(points)
         candidate.rounds += 1
-        order = losses.argsort()
-        if float(losses[order[0]]) < candidate.best_loss:
-            candidate.best, candidate.best_loss = points[order[0]], float(losses[order[0]])
+        order = [int(i) for i in pool.best_loss.argsort()]
+        if float(pool.best_loss[order[0]]) < candidate.best_loss:
+            candidate.best, candidate.best_loss = pool.best[order[0]], float(pool.best_loss[order[0]])
         if budget.lm_starts and candidate.network.linearisable:
             began = time.monotonic()
-            _polish(candidate, [points[i] for i in order[: budget.lm_starts]], budget, expired)
+            _polish(candidate, pool, _chosen(candidate, order, budget.lm_starts), budget, expired)
             candidate.seconds["lm"] += time.monotonic() - began
         if candidate.stopped is None and expired():
             candidate.stopped = "time"
@@ -239,48 +239,51 @@ def _round(
             progress(Progress(candidate.network.generator.digest, "lm", number, floors))
 
 
-def _polish(candidate: _Candidate, points: Sequence[Tensor], budget: Budget, expired: Callable[[], bool]) -> None:
-    """Levenberg-Marquardt on a round's best starts: always the run with the lowest residual, a slice at a time."""
-    fresh = [lm.start(candidate.network, candidate.target, z) for z in points]
-    candidate.runs.extend(fresh)
-    while True:
-        open_runs = [r for r in fresh if r.status == "running" and r.iterations < budget.lm_iterations]
-        if not open_runs:
-            break
-        # every run gets one slice before any gets a second
-        run = min(open_runs, key=lambda r: (r.iterations > 0, r.residual))
+def _chosen(candidate: _Candidate, order: Sequence[int], count: int) -> list[int]:
+    """The pool's best start, polished before or not, then the best of those that never were."""
+    tried = {start for pool, start in candidate.origins if pool == candidate.pools}
+    fresh = [start for start in order[1:] if start not in tried]
+    return [order[0], *fresh, *(start for start in order[1:] if start in tried)][:count]
+
+
+def _polish(
+    candidate: _Candidate, pool: Pool, order: Sequence[int], budget: Budget, expired: Callable[[], bool]
+) -> None:
+    """Levenberg-Marquardt on a round's best points, one after the other, until the search may stop."""
+    for index in order:
+        run = lm.start(candidate.network, candidate.target, pool.best[index])
+        candidate.runs.append(run)
+        candidate.origins.append((candidate.pools, index))
         lm.advance(
             run,
             candidate.network,
             candidate.target,
-            iterations=min(SLICE, budget.lm_iterations - run.iterations),
+            iterations=budget.lm_iterations,
             chords=budget.lm_chords,
             goal=FLOOR_GOAL * FLOOR,
+            stop=expired,
         )
         if run.status == "floor":
             candidate.stopped = "floor"
-            break
-        if _agreeing(candidate.runs)[1] >= 2:
+        elif _agreeing(candidate)[1] >= 2:
             candidate.stopped = "flat"
-            break
-        if expired():
+        elif expired():
             candidate.stopped = "time"
+        if candidate.stopped is not None:
             break
 
 
-def _agreeing(runs: Sequence[lm.Run]) -> tuple[lm.Run | None, int]:
-    """The best run and how many finished runs ended at its minimum."""
-    if not runs:
+def _agreeing(candidate: _Candidate) -> tuple[lm.Run | None, int]:
+    """The best run, and from how many different starts runs ended at its minimum."""
+    if not candidate.runs:
         return None, 0
-    best = min(runs, key=lambda r: r.residual)
-    if best.status == "running":
-        return best, 1
-    same = [
-        r
-        for r in runs
-        if r.residual <= best.residual * (1 + AGREEMENT_RATIO)
-        and float((r.z - best.z).norm()) <= AGREEMENT_DISTANCE * float(best.z.norm())
-    ]
+    best = min(candidate.runs, key=lambda r: r.residual)
+    same = {
+        origin
+        for run, origin in zip(candidate.runs, candidate.origins, strict=True)
+        if run.residual <= best.residual * (1 + AGREEMENT_RATIO)
+        and float((run.z - best.z).norm()) <= AGREEMENT_DISTANCE * float(best.z.norm())
+    }
     return best, len(same)
 
 
@@ -294,7 +297,7 @@ def _finish(
 ) -> Inversion:
     network, generator = candidate.network, candidate.network.generator
     probe = torch.from_numpy(pixels)
-    best, agreeing = _agreeing(candidate.runs)
+    best, agreeing = _agreeing(candidate)
     z = best.z if best is not None else candidate.best
     if z is None:
         z = torch.zeros(network.dim, device=network.device)

@@ -9,6 +9,7 @@ Equations, section 5.4.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -49,13 +50,22 @@ def start(network: Network, target: Tensor, z: Tensor) -> Run:
 
 
 @torch.no_grad()
-def advance(run: Run, network: Network, target: Tensor, *, iterations: int, chords: int, goal: float) -> Run:
-    """At most `iterations` Jacobians more, until the residual is at most `goal` or the run is flat."""
+def advance(
+    run: Run,
+    network: Network,
+    target: Tensor,
+    *,
+    iterations: int,
+    chords: int,
+    goal: float,
+    stop: Callable[[], bool] | None = None,
+) -> Run:
+    """At most `iterations` Jacobians more, until the residual is at most `goal`, the run is flat or `stop()`."""
     ladder = torch.tensor(LADDER, dtype=torch.float64)
     for _ in range(iterations):
         if run.residual <= goal:
             run.status = "floor"
-        if run.status != "running":
+        if run.status != "running" or (stop is not None and stop()):
             break
         _step(run, network, target, ladder, chords)
         run.iterations += 1
