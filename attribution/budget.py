@@ -36,7 +36,7 @@ class Budget:
     adam_rate: float = 0.1
     adam_prior: float = 1e-5
     lm_starts: int = 2
-    lm_iterations: int = 30
+    lm_iterations: int = 24
     lm_chords: int = 3
     rounds: int = 8
     exact_iterations: int = 4

@@ -2,7 +2,7 @@
 
 Per generator and round: Adam on a pool of random starts (all candidates' pools advance together), then Levenberg-
 Marquardt on the pool's best points. A pool lives for `POOL_ROUNDS` rounds, so a hard probe gets a longer search first
-and then fresh starts. Rounds are added until a run reaches the floor, two independent runs end at the same minimum,
+and then fresh starts. Rounds are added until a run reaches the floor, three starts end at the same minimum,
 or the budget is spent. A run at the floor is handed to the bit-exact certificate. What is reported is recomputed by
 the owner's own module, not by the folded copy that the search uses.
 """
@@ -39,9 +39,11 @@ FLOOR_GOAL = 1.25
 FLOOR_REACHED = 2.0
 """Floors up to which a residual counts as a reproduction of an unprocessed picture."""
 POOL_ROUNDS = 2
+AGREEING_STARTS = 3
+"""Runs of different starts at one minimum that end a search; two can meet at a wrong one."""
 AGREEMENT_RATIO = 0.03
 AGREEMENT_DISTANCE = 0.1
-"""Two runs agree when residuals are within 3 % and latents within 10 % of their length: the same minimum."""
+"""Runs agree when residuals are within 3 % and latents within 10 % of their length: the same minimum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +128,19 @@ class _Candidate:
 
 
 @contextmanager
-def _threads(count: int | None) -> Yields[None, None, None]:
-    before = torch.get_num_threads()
+def _settings(count: int | None) -> Yields[None, None, None]:
+    before, matmul, convolution = (
+        torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    )  # fmt: skip
     if count is not None:
         torch.set_num_threads(count)
+    # TF32 keeps ten bits: its error alone is above the rounding floor
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolution
 
 
 def start_generator(seed: int, digest: str) -> torch.Generator:
@@ -161,7 +168,7 @@ def invert(
     size is not a generator's: the caller resizes, and says how.
     """
     distance = distance or L2()
-    pixels = np.ascontiguousarray(probe)
+    pixels = np.array(probe, order="C")  # a copy: read-only arrays cannot become tensors
     if pixels.dtype != np.uint8 or pixels.ndim != 3:
         raise UsageError("a probe is uint8 [height, width, channels]")
     for generator in generators:
@@ -173,7 +180,7 @@ def invert(
     def expired() -> bool:
         return budget.seconds is not None and time.monotonic() - began > budget.seconds
 
-    with _threads(threads):
+    with _settings(threads):
         candidates = [_candidate(pixels, generator, distance, seed, device) for generator in generators]
         for number in range(budget.rounds):
             active = [c for c in candidates if c.stopped is None]
@@ -265,7 +272,7 @@ def _polish(
         )
         if run.status == "floor":
             candidate.stopped = "floor"
-        elif _agreeing(candidate)[1] >= 2:
+        elif _agreeing(candidate)[1] >= AGREEING_STARTS:
             candidate.stopped = "flat"
         elif expired():
             candidate.stopped = "time"
@@ -323,8 +330,8 @@ def _finish(
     picture = generator.sample(z[None])[0]
     mismatches = int((picture != probe).sum())
     with torch.no_grad():
-        image = generator.images(z.float()[None])[0]
-    error = (image.flatten().double() - candidate.target.double()).cpu()
+        image = generator.images(z.float()[None].to(generator.device))[0]
+    error = image.flatten().double().cpu() - candidate.target.double().cpu()
     residual = float(error.square().mean())
     exact = mismatches == 0 and reason is None
     height, width, channels = pixels.shape

@@ -152,17 +152,17 @@ def certify(network: Network, probe: Tensor, z: Tensor, *, iterations: int) -> C
 
     def measure(point: Tensor) -> tuple[Tensor, float, int, Tensor]:
         picture = generator.sample(point[None])[0]
-        error = generator.images(point[None])[0].flatten().cpu().double() * 255 - levels
+        error = generator.images(point[None].to(generator.device))[0].flatten().cpu().double() * 255 - levels
         error[~upper] = error[~upper].clamp_max(0)
         error[~lower] = error[~lower].clamp_min(0)
         return error, float(error.abs().max()), int((picture != probe).sum()), picture
 
-    z = z.float()
+    z = z.float().cpu()
     error, largest, mismatches, picture = measure(z)
-    best = Certificate(z.cpu(), picture, mismatches, largest, 0)
+    best = Certificate(z, picture, mismatches, largest, 0)
     used = 0
     while used < iterations and best.mismatches:
-        _, jacobian = network.linearise(z, precise=True)
+        _, jacobian = network.linearise(z.to(network.device), precise=True)
         used += 1
         steep = (jacobian * 255).cpu().double()
         moved = False
@@ -170,10 +170,10 @@ def certify(network: Network, probe: Tensor, z: Tensor, *, iterations: int) -> C
             delta, predicted = chebyshev_step(steep, error, lower, upper)
             if predicted > TRUST:
                 break
-            trial = project((z.cpu().double() + delta).to(z.device, torch.float32)[None], generator.latent)[0]
+            trial = project((z.double() + delta).float()[None], generator.latent)[0]
             error_there, largest_there, mismatches_there, picture_there = measure(trial)
             if (mismatches_there, largest_there) < (best.mismatches, best.largest_error):
-                best = Certificate(trial.cpu(), picture_there, mismatches_there, largest_there, used)
+                best = Certificate(trial, picture_there, mismatches_there, largest_there, used)
             if largest_there < largest:
                 z, error, largest, moved = trial, error_there, largest_there, True
             if not best.mismatches or not moved:

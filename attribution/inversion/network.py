@@ -12,6 +12,7 @@ step; residuals, and so every decision, are float32. The folded network differs 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -68,7 +69,9 @@ def _leaky(slope: float) -> Activation:
 class _AffineLayer:
     """A linear or convolutional layer with the following BatchNorm folded in; weights in two precisions."""
 
-    def __init__(self, layer: nn.Module, norm: nn.Module | None, tangent_dtype: torch.dtype) -> None:
+    def __init__(
+        self, layer: nn.Module, norm: nn.Module | None, tangent_dtype: torch.dtype, device: torch.device
+    ) -> None:
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
                 raise _UnsupportedError
@@ -89,8 +92,8 @@ class _AffineLayer:
             view[axis] = -1
             weight = weight * gain.reshape(view)
             bias = shift if bias is None else bias * gain + shift
-        self.weight = weight.float()
-        self.bias = None if bias is None else bias.float()
+        self.weight = weight.float().to(device)
+        self.bias = None if bias is None else bias.float().to(device)
         self.tangent_weight = self.weight.to(tangent_dtype)
 
     def __call__(self, x: Tensor, primal: bool) -> Tensor:
@@ -125,7 +128,9 @@ def _batch_norm(norm: nn.Module) -> tuple[Tensor, Tensor]:
     return gain, shift + norm.bias.detach().double() if norm.affine else shift
 
 
-def _parse(chain: Sequence[nn.Module], tangent_dtype: torch.dtype) -> list[tuple[str, Affine | Activation]]:
+def _parse(
+    chain: Sequence[nn.Module], tangent_dtype: torch.dtype, device: torch.device
+) -> list[tuple[str, Affine | Activation]]:
     """The chain as ("affine" | "activation", function) pairs; `_UnsupportedError` if it holds anything else."""
     steps: list[tuple[str, Affine | Activation]] = []
     index = 0
@@ -138,7 +143,7 @@ def _parse(chain: Sequence[nn.Module], tangent_dtype: torch.dtype) -> list[tuple
             following = chain[index] if index < len(chain) else None
             norm = following if isinstance(following, (nn.BatchNorm1d, nn.BatchNorm2d)) else None
             index += norm is not None
-            steps.append(("affine", _AffineLayer(layer, norm, tangent_dtype)))
+            steps.append(("affine", _AffineLayer(layer, norm, tangent_dtype, device)))
         elif isinstance(layer, (nn.Unflatten, nn.Flatten)) or (
             isinstance(layer, nn.Upsample) and layer.mode == "nearest"
         ):
@@ -160,7 +165,6 @@ class Network:
     def __init__(self, generator: Generator, device: torch.device | str = "cpu") -> None:
         self.generator = generator
         self.device = torch.device(device)
-        generator.to(self.device, torch.float32)
         self.dim = generator.latent.dim
         self.samples = generator.output.samples
         self._tangent_dtype = torch.bfloat16 if bfloat16_is_native(self.device) else torch.float32
@@ -168,10 +172,13 @@ class Network:
         chain = getattr(generator.module, "chain", None)
         if callable(chain):
             try:
-                self._steps = _parse(cast("Sequence[nn.Module]", chain()), self._tangent_dtype)
+                self._steps = _parse(cast("Sequence[nn.Module]", chain()), self._tangent_dtype, self.device)
             except _UnsupportedError:
                 self._steps = None
         self._first: tuple[int, Tensor] | None = None
+        # the owner's module stays where it is: what it publishes there is what counts
+        moves = self._steps is None and self.device != generator.device
+        self._module = copy.deepcopy(generator.module).to(self.device) if moves else generator.module
 
     @property
     def linearisable(self) -> bool:
@@ -181,7 +188,7 @@ class Network:
     def unit(self, z: Tensor) -> Tensor:
         """[B, N] of latents [B, d]; differentiable."""
         if self._steps is None:
-            return self.generator.images(z).flatten(1)
+            return self.generator.output.unit(self._module(z)).flatten(1)
         x = z
         for kind, step in self._steps:
             x = cast(Affine, step)(x, True) if kind == "affine" else cast(Activation, step)(x)[0]
@@ -222,7 +229,7 @@ class Network:
         """Columns J v as derivatives of the linear map w -> J^T w: reverse mode alone, which every module supports."""
         with torch.enable_grad():
             point = z.detach().clone().requires_grad_(True)
-            picture = self.generator.images(point[None]).flatten()
+            picture = self.generator.output.unit(self._module(point[None])).flatten()
             weight = torch.zeros_like(picture, requires_grad=True)
             (pulled,) = torch.autograd.grad(picture, point, weight, create_graph=True)
             basis = torch.eye(self.dim, device=self.device)

@@ -1,0 +1,206 @@
+"""A calibration keeps every measurement, resumes, applies under its own key alone, and derives its limits itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plausible.attribution.budget import FLOOR, Budget
+from plausible.attribution.calibration import (
+    Calibration,
+    Negative,
+    calibrate,
+    derive,
+    find_calibration,
+    load_calibrations,
+)
+from plausible.attribution.generators import load_model_folder, save_model_folder
+from plausible.attribution.inversion import ENGINE_VERSION
+from plausible.attribution.measure import Row, own_jobs, run_job
+from plausible.schemas.calibration import CalibrationDocument, ClassRows
+from plausible.schemas.errors import EvidenceError, PlausibleError, UsageError
+
+from .conftest import UNIT, small_mlp
+
+QUICK = Budget(adam_starts=4, adam_steps=20, lm_starts=2, lm_iterations=15, rounds=2)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    generator, config = small_mlp(1)
+    save_model_folder(tmp_path / "small", "small", generator.module, "mlp-decoder", config, UNIT)
+    return tmp_path / "small"
+
+
+def noise(count: int) -> list[Negative]:
+    rng = np.random.default_rng(5)
+    return [
+        Negative("noise", str(i), rng.integers(0, 256, (12, 12, 3), dtype=np.uint8), derivative=i == 0)
+        for i in range(count)
+    ]
+
+
+def test_written_read_and_found_under_its_key_alone(folder: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    done = calibrate(
+        folder,
+        classes=["unprocessed", "jpeg"],
+        n=4,
+        budget=QUICK,
+        threads=1,
+        negatives={"unprocessed": noise(2), "jpeg": noise(1)},
+        progress=lambda count, total, row: seen.append((count, total)),
+        command="test",
+    )
+    assert seen[-1] == (11, 11)
+    assert not list(folder.glob("calibrations/*.journal"))
+    generator = load_model_folder(folder)
+    found = find_calibration(folder, generator.digest, QUICK)
+    assert found is not None
+    assert found.digest == done.digest
+    assert found.classes["unprocessed"].n == 4
+    assert found.classes["unprocessed"].denial is None
+    assert found.classes["unprocessed"].negatives == 2
+    assert found.classes["jpeg"].negatives == 0
+    assert min(found.classes["unprocessed"].own) < 2 * FLOOR < min(found.classes["unprocessed"].other)
+    assert found.mismatch(generator.digest, QUICK) is None
+    for other in (
+        found.mismatch("sha256:" + "0" * 64, QUICK),
+        found.mismatch(generator.digest, Budget(rounds=1)),
+        found.mismatch(generator.digest, QUICK, engine=ENGINE_VERSION + "x"),
+        found.mismatch(generator.digest, QUICK, distance="l2-feature"),
+    ):
+        assert other is not None
+    assert find_calibration(folder, generator.digest, Budget(rounds=1)) is None
+    (row, *_) = found.document.classes["jpeg"].own
+    assert json.dumps(row.parameters).count("quality") == 1
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: dict[str, Any] = {"classes": ["unprocessed"], "n": 3, "budget": QUICK, "command": "test", "threads": 1}
+
+    def stop(count: int, total: int, row: Row) -> None:
+        if count == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(folder, progress=stop, **arguments)
+    (journal,) = folder.glob("calibrations/*.journal")
+    journal.write_text(journal.read_text() + '{"torn": ', encoding="utf-8")
+    measured: list[str] = []
+    resumed = calibrate(folder, progress=lambda count, total, row: measured.append(row.name), **arguments)
+    assert len(measured) == 1
+    again = calibrate(folder, **arguments)
+    assert resumed.document.classes == again.document.classes
+
+
+def test_rows_can_be_measured_again_alone(folder: Path) -> None:
+    generator = load_model_folder(folder)
+    (job,) = own_jobs("crop+jpeg", [12])
+    first, second = (run_job(job, generator, QUICK, threads=1) for _ in range(2))
+    assert first.residual == pytest.approx(second.residual, rel=1e-6)
+    assert first.parameters == second.parameters
+
+
+def test_worker_processes_give_the_same_rows(folder: Path) -> None:
+    one = calibrate(folder, classes=["unprocessed"], n=2, budget=QUICK, threads=1)
+    two = calibrate(folder, classes=["unprocessed"], n=2, budget=QUICK, workers=2, threads=1)
+    assert np.allclose(one.classes["unprocessed"].own, two.classes["unprocessed"].own, rtol=1e-5)
+
+
+def row(residual: float, **more: object) -> dict[str, object]:
+    from plausible.schemas import jcs
+
+    return {"exact": False, "mismatches": 1, "parameters": {}, "residual": jcs.wrap_number(residual), "seed": 1, **more}
+
+
+def test_clones_count_only_where_pictures_are_unprocessed() -> None:
+    own = [row(1e-6) for _ in range(29)]
+    clone = row(1e-4, kind="clone", name="c", derivative=True)
+    far = [row(1e-2, kind="emoji", name=str(i), derivative=False) for i in range(29)]
+    rows = ClassRows.of({"own": own, "negatives": [clone, *far]})
+    strict, processed = derive("unprocessed", rows), derive("jpeg", rows)
+    assert strict.attribution == pytest.approx(5e-5)
+    assert processed.attribution == pytest.approx(5e-3)
+    assert strict.denial == 1e-6
+    assert strict.failures == 0
+    assert strict.failure_bound < 0.10
+
+
+def test_failures_are_counted_by_class() -> None:
+    own = [row(1e-6) for _ in range(28)] + [row(3e-3)]
+    far = [row(1e-2, kind="emoji", name=str(i), derivative=False) for i in range(29)]
+    assert derive("unprocessed", ClassRows.of({"own": own, "negatives": far})).failures == 1
+    assert derive("jpeg", ClassRows.of({"own": own, "negatives": far})).failures == 0
+    # without negatives there is no attribution limit, so nothing shows that the inversion succeeds
+    assert derive("jpeg", ClassRows.of({"own": own, "negatives": []})).failures == 29
+
+
+def test_misuse_is_the_callers_error(folder: Path) -> None:
+    with pytest.raises(UsageError, match="time guard"):
+        calibrate(folder, budget=Budget(seconds=1.0))
+    with pytest.raises(UsageError, match="unknown"):
+        calibrate(folder, classes=["rotated"])
+    with pytest.raises(UsageError, match="same kind and name"):
+        calibrate(folder, classes=["jpeg"], n=0, negatives={"jpeg": [*noise(1), *noise(1)]})
+
+
+def sample_document() -> bytes:
+    value = {
+        "budget": QUICK.to_json(),
+        "classes": {"unprocessed": {"own": [row(1e-6)], "negatives": []}},
+        "command": "test",
+        "distance": "l2",
+        "engine": "1",
+        "environment": {"torch": "2"},
+        "format": "plausible.calibration/1",
+        "kind": "inversion",
+        "model": "sha256:" + "0" * 64,
+        "samples": 432,
+        "time": "2026-01-01T00:00:00.000000Z",
+    }
+    return CalibrationDocument.of(value).to_jcs()
+
+
+def test_a_good_document_parses() -> None:
+    assert Calibration.parse(sample_document()).classes["unprocessed"].own == (1e-6,)
+
+
+@settings(max_examples=150)
+@given(st.integers(0, 10_000), st.binary(max_size=4))
+def test_damaged_documents_raise_one_kind(place: int, patch: bytes) -> None:
+    data = bytearray(sample_document())
+    place %= len(data)
+    data[place : place + len(patch)] = patch
+    try:
+        Calibration.parse(bytes(data))
+    except PlausibleError as error:
+        assert isinstance(error, EvidenceError)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"unprocessed"', b'"rotated"'),
+        (b'"seed":1', b'"seed":-1'),
+        (b"3eb0c6f7a0b5ed8d", b"7ff0000000000000"),
+        (b"3eb0c6f7a0b5ed8d", b"bff0000000000000"),
+        (b'"rounds":2', b'"rounds":0'),
+        (b"plausible.calibration/1", b"plausible.calibration/2"),
+    ],
+)
+def test_false_documents_are_refused(old: bytes, new: bytes) -> None:
+    data = sample_document()
+    assert old in data
+    with pytest.raises(EvidenceError):
+        Calibration.parse(data.replace(old, new))
+
+
+def test_other_documents_of_a_folder_are_passed_over(folder: Path) -> None:
+    (folder / "calibrations" / "copies.json").write_bytes(b"{}")
+    assert load_calibrations(folder) == []
