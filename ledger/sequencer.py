@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..schemas.errors import EvidenceError, PeerError, PlausibleError, PolicyError, SetupError
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, open_checkpoint
 from .disk import StorageBroken
 from .entry import sign_entry
 from .note import Note, NoteSignature, SignerKey
 from .policy import AcceptedCheckpoint, Policy
-from .public import PUBLIC_FOLDER, PublicFolder
+from .public import CHECKPOINT, PENDING, PUBLIC_FOLDER, PublicFolder
 from .reader import DirectorySource, TiledLog
 from .state import Acceptance, ChainHead, Head, State
 from .statements import build_statement
@@ -197,11 +197,25 @@ class Sequencer:
             self._log.forget()
         if head.size > synced:
             self._state.set_synced(head.size)
+        self._refuse_older_state(head)
         self._public.write_pending(head.note)
         size, note = self._state.cosigned
         if note:
             self._public.write_checkpoint(size, note)
         return full, head
+
+    def _refuse_older_state(self, head: Head) -> None:
+        """What this log has served and signed is never served backwards: `SetupError` if state.db is behind it."""
+        for path in (CHECKPOINT, PENDING):
+            try:
+                found, _ = open_checkpoint(self._log.checkpoint_bytes(path), [self._log_key.verifier])
+            except (EvidenceError, PeerError):
+                continue  # absent or not ours: it is written anew
+            if found.size > head.size or (found.size == head.size and found.root != head.root):
+                raise SetupError(
+                    f"public/{path} has size {found.size} and this log's signature, state.db knows only {head.size} "
+                    "entries: state.db was restored from a backup; signing would fork the log, so it is not opened"
+                )
 
     def hear_witnesses(self) -> bool:
         """Whether enough witnesses said how far they have cosigned, and none is ahead; needed before signing.
