@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from . import config, doctor, init, keys, log, models, node, pack, report, vault
+from . import calibrate, config, doctor, init, keys, log, models, node, pack, replay, report, vault
 
 RECORD, VERIFY, OPERATE = "Record", "Verify", "Operate"
 
@@ -50,6 +50,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("models", "list"), RECORD, "list the registered models", models.list_models),
     Command(("models", "show"), RECORD, "print a model's manifest", models.show),
     Command(("models", "verify"), RECORD, "check every tensor against what was logged", models.verify),
+    Command(("models", "calibrate"), RECORD, "measure how near own and other pictures come", calibrate.calibrate),
     Command(("log", "list"), RECORD, "list entries of a log, near or far", log.list_entries),
     Command(("log", "show"), RECORD, "print one entry", log.show),
     Command(("log", "prove"), RECORD, "write a proof that an entry is in the log", log.prove),
@@ -60,6 +61,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("vault", "erase"), RECORD, "delete a record for good", vault.erase),
     Command(("keys", "generate"), RECORD, "make a private key in a file", keys.generate),
     Command(("keys", "show"), RECORD, "print the verifier keys of key files", keys.show),
+    Command(("replay",), VERIFY, "run the recorded call again and compare", replay.replay),
     Command(("report",), VERIFY, "render a report as one HTML file", report.report),
     Command(("pack",), VERIFY, "make one archive for a court", pack.pack),
     Command(("node", "serve"), OPERATE, "serve a ledger's public folder over HTTP", node.serve),
