@@ -41,9 +41,10 @@ FLOOR_REACHED = 2.0
 POOL_ROUNDS = 2
 AGREEING_STARTS = 3
 """Runs of different starts at one minimum that end a search; two can meet at a wrong one."""
-AGREEMENT_RATIO = 0.03
-AGREEMENT_DISTANCE = 0.1
-"""Runs agree when residuals are within 3 % and latents within 10 % of their length: the same minimum."""
+AGREEMENT_RATIO = 0.05
+AGREEMENT_PICTURE = 0.15
+"""Runs agree when residuals are within 5 % and their pictures nearer to each other than 15 % of the residual: the same
+minimum. Latents are not compared: along flat directions they differ while the picture does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,11 +286,18 @@ def _agreeing(candidate: _Candidate) -> tuple[lm.Run | None, int]:
     if not candidate.runs:
         return None, 0
     best = min(candidate.runs, key=lambda r: r.residual)
-    same = {
-        origin
+    near = [
+        (run, origin)
         for run, origin in zip(candidate.runs, candidate.origins, strict=True)
         if run.residual <= best.residual * (1 + AGREEMENT_RATIO)
-        and float((run.z - best.z).norm()) <= AGREEMENT_DISTANCE * float(best.z.norm())
+    ]
+    with torch.no_grad():
+        pictures = candidate.network.unit(torch.stack([best.z, *(run.z for run, _ in near)]))
+        apart = (pictures[1:] - pictures[0]).square().mean(1)
+    same = {
+        origin
+        for (_, origin), distance in zip(near, apart, strict=True)
+        if float(distance) <= AGREEMENT_PICTURE * best.residual
     }
     return best, len(same)
 

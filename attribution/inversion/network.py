@@ -94,7 +94,7 @@ class _AffineLayer:
             bias = shift if bias is None else bias * gain + shift
         self.weight = weight.float().to(device)
         self.bias = None if bias is None else bias.float().to(device)
-        self.tangent_weight = self.weight.to(tangent_dtype)
+        self.tangent_weight = _channels_last(self.weight.to(tangent_dtype))
 
     def __call__(self, x: Tensor, primal: bool) -> Tensor:
         weight, bias = (self.weight, self.bias) if primal else (self.tangent_weight, None)
@@ -211,7 +211,7 @@ class Network:
             for _, step in steps[:leading]:
                 tangents = _linear_part(cast(Affine, step), tangents, torch.float32)
             self._first = (leading, tangents)
-        tangents = self._first[1].to(dtype)
+        tangents = _channels_last(self._first[1].to(dtype))
         for index, (kind, step) in enumerate(steps):
             if kind == "affine":
                 x = cast(Affine, step)(x, True)
@@ -240,10 +240,15 @@ class Network:
         return picture.detach(), torch.cat(columns)
 
 
+def _channels_last(x: Tensor) -> Tensor:
+    """Maps with their channels innermost: convolutions of many tangents are about a third quicker so."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
 def _linear_part(step: Affine, tangents: Tensor, dtype: torch.dtype) -> Tensor:
     if isinstance(step, _AffineLayer) and step.tangent_weight.dtype != dtype:
         working = step.tangent_weight
-        step.tangent_weight = step.weight.to(dtype)
+        step.tangent_weight = _channels_last(step.weight.to(dtype))
         try:
             return step(tangents, False)
         finally:

@@ -1,0 +1,81 @@
+"""Calibrate the face generator's inversion: own faces of every class, its clone's faces, emoji and digits.
+
+    python -m benchmarks.attribution.calibrate --workers 16 --threads 1
+
+Resumable: run it again after an interruption. The document goes into the model folder's `calibrations/`, and to --copy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from plausible.attribution.budget import FLOOR
+from plausible.attribution.calibration import Calibration, calibrate
+from plausible.attribution.classes import RELAXED
+from plausible.attribution.measure import Row
+
+from benchmarks.attribution.sources import calibration_negatives
+from examples.faces.fetch import model_folder
+
+
+def show(calibration: Calibration) -> None:
+    """One line per class, in floors."""
+
+    def floors(value: float | None) -> str:
+        return "none" if value is None else f"{value / FLOOR:.1f}"
+
+    for name, limits in calibration.classes.items():
+        print(
+            f"{name:15} n {limits.n:3d}  denial {floors(limits.denial):>8}  attribution {floors(limits.attribution):>8}"
+            f"  ({limits.negatives} negatives, nearest {floors(min(limits.other, default=None))})"
+            f"  failures {limits.failures}, at most {limits.failure_bound:.3f}"
+        )
+    print(calibration.digest)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run and print the limits."""
+    began = time.monotonic()
+
+    def progress(done: int, total: int, row: Row) -> None:
+        print(
+            f"{done}/{total} {time.monotonic() - began:.0f} s  {row.class_name} {row.kind} {row.name}: "
+            f"{row.residual / FLOOR:.2f} floors in {row.seconds:.1f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    wanted = calibration_negatives()
+    calibration = calibrate(
+        arguments.folder or model_folder(),
+        classes=arguments.classes,
+        n=arguments.n,
+        negatives={name: wanted[name] for name in arguments.classes},
+        workers=arguments.workers,
+        threads=arguments.threads,
+        device=arguments.device,
+        progress=progress,
+        command="python -m benchmarks.attribution.calibrate " + " ".join(sys.argv[1:]),
+    )
+    show(calibration)
+    if arguments.copy:
+        arguments.copy.mkdir(parents=True, exist_ok=True)
+        for path in (Path(arguments.folder or model_folder()) / "calibrations").glob("inversion-*.json"):
+            shutil.copy(path, arguments.copy)
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="another model folder than the face generator's")
+    parser.add_argument("--n", type=int, default=50, help="own faces in each class")
+    parser.add_argument("--classes", nargs="+", default=list(RELAXED), choices=RELAXED)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--copy", type=Path, help="a folder that gets a copy of the document")
+    sys.exit(main(parser.parse_args()))

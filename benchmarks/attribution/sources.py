@@ -1,0 +1,51 @@
+"""What the attribution benchmarks and the face calibration invert, and from which seeds; no picture serves twice.
+
+own faces       seeds 1..50 (faces.py), 51..100 (classes.py); calibrations draw theirs from 1,000,000 on
+clone's faces   seeds 1..20 (faces.py), 1001.. (calibration)
+emoji, digits   the even ones of benchmarks/data.py (faces.py), the odd ones (calibration)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from plausible.attribution.calibration import Negative
+from plausible.attribution.classes import RELAXED, STRICT
+from plausible.attribution.measure import Job, own_picture
+
+from benchmarks import data
+from examples.faces.clone import clone_generator
+from examples.faces.fetch import CACHE
+
+CLONE_SEED = 1
+
+
+def clone_faces(seeds: Sequence[int]) -> list[Negative]:
+    """Pictures of the fine-tuned clone (examples/faces/clone.py)."""
+    clone = clone_generator(CACHE / "clone", CLONE_SEED)
+    return [Negative("clone", str(seed), own_picture(clone, seed), derivative=True) for seed in seeds]
+
+
+def strangers(count: int, odd: bool) -> list[Negative]:
+    """`count` emoji and as many digits."""
+    found: list[Negative] = []
+    for kind, pictures in (("emoji", data.emoji()), ("digits", data.digits())):
+        found += [Negative(kind, name, pixels) for name, pixels in pictures[int(odd) :: 2][:count]]
+    return found
+
+
+def benchmark_negatives() -> list[Job]:
+    """The 50 negatives of faces.py: 20 clone's faces, 15 emoji, 15 digits."""
+    negatives = [*clone_faces(range(1, 21)), *strangers(15, odd=False)]
+    return [Job("unprocessed", n.kind, n.name, 500_000 + i, n.pixels) for i, n in enumerate(negatives)]
+
+
+def calibration_negatives(clones: int = 20, others: int = 20, processed: int = 15) -> Mapping[str, list[Negative]]:
+    """Unprocessed: clone's faces, emoji and digits. Other classes: emoji and digits, and five clone's faces to list."""
+    found: dict[str, list[Negative]] = {}
+    for name in RELAXED:
+        if name in STRICT:
+            found[name] = [*clone_faces(range(1001, 1001 + clones)), *strangers(others, odd=True)]
+        else:
+            found[name] = [*clone_faces(range(1101, 1106)), *strangers(processed, odd=True)]
+    return found
