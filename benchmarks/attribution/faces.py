@@ -124,9 +124,8 @@ def main(arguments: argparse.Namespace) -> int:
     conditions_ = conditions(arguments)
     print(json.dumps(conditions_, indent=1, sort_keys=True))
     own = run("own faces, unlogged, PNG", own_jobs("unprocessed", OWN_SEEDS[: arguments.n]), Budget(), arguments)
-    others = (
-        run("not the generator's", benchmark_negatives()[-arguments.n :], Budget(), arguments) if arguments.n else []
-    )
+    negatives = benchmark_negatives()
+    others = run("not the generator's", negatives[:: -(-len(negatives) // arguments.n)], Budget(), arguments)
     control = run("control: Adam alone", own_jobs("unprocessed", OWN_SEEDS[: arguments.control]), CONTROL, arguments)
     figures = summarise([*own, *others])
     if control:
