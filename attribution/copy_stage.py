@@ -31,6 +31,8 @@ STAGE = "changed copies"
 # each other are that near with a probability below 1e-6 from 8 dimensions on.
 SAME_LATENT = 0.25
 _FEWEST_DIMENSIONS = 8
+# The families that a denial needs limits for: those of the relaxed scope. Smaller crops are searched besides.
+NEEDED = ("whole", "crop", "resized", "crop-resized")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,8 @@ def search_archive(
     where = f"entry {original.index} of {original.origin}"
     limit = "no limit: not calibrated" if best.limit is None else f"limit {best.limit:.2e}"
     described = f"{where} by {best.transformation}: residual {best.residual:.2e}, {limit}"
-    checks.append(Check(f"best copy ({best.stage})", "made" if best.within else "failed", described, STAGE))
+    outcome = "a copy" if best.within else "not a copy"
+    checks.append(Check(f"nearest logged picture ({best.stage})", "made", f"{outcome}: {described}", STAGE))
     found_text = distrust = None
     if best.within:
         found_text = f"{where} (by {original.author}): {best.transformation}"
@@ -204,9 +207,12 @@ def _incomplete(archive: Archive, expected: int | None) -> str | None:
         if archive.pictures == 0:
             return f"none of the {expected} logged pictures could be replayed: no records at hand"
         return f"only {archive.pictures} of {expected} logged pictures could be replayed"
-    uncalibrated = [digest for digest, limits in archive.limits.items() if limits is None]
-    if uncalibrated:
-        return f"the copy search is not calibrated for {', '.join(d[:19] for d in uncalibrated)}"
+    for digest, limits in archive.limits.items():
+        if limits is None:
+            return f"the copy search is not calibrated for {digest[:19]}"
+        lacking = [name for name in NEEDED if name not in limits.families]
+        if lacking:
+            return f"the copy search has no limits for {', '.join(lacking)} of {digest[:19]}"
     return None
 
 

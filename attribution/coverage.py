@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..ledger.checkpoint import Checkpoint
 from ..ledger.entry import Entry, parse_entry
 from ..ledger.policy import AcceptedCheckpoint
 from ..ledger.reader import TiledLog
@@ -25,6 +26,8 @@ from ..ledger.tiles import MAX_BUNDLE_BYTES, WIDTH, Tile, decode_bundle
 from ..ledger.tree import CompactRange, hash_leaf
 from ..schemas.errors import EvidenceError, PeerError, PlausibleError
 from .findings import Coverage
+
+Head = AcceptedCheckpoint | Checkpoint
 
 _HEX_DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
@@ -87,8 +90,8 @@ class LogScan:
         return Coverage("absent", logs, f"All {self.size} entries were re-hashed to the root of the checkpoint.")
 
 
-def scan_log(log: TiledLog, at: AcceptedCheckpoint, *, progress: Callable[[int, int], None] | None = None) -> LogScan:
-    """Read and re-hash all entries below an accepted checkpoint.
+def scan_log(log: TiledLog, at: Head, *, progress: Callable[[int, int], None] | None = None) -> LogScan:
+    """Read and re-hash all entries below a checkpoint; what absence is worth depends on whether it was accepted.
 
     Raises `PeerError` or `SetupError` if entries cannot be read: then nothing is known about absence.
     """
@@ -144,7 +147,7 @@ def _payload(leaf: bytes) -> bytes | None:
         return None
 
 
-def _edited(log: TiledLog, at: AcceptedCheckpoint, hashes: list[bytes]) -> frozenset[int]:
+def _edited(log: TiledLog, at: Head, hashes: list[bytes]) -> frozenset[int]:
     """Entries that differ from the signed tree; empty where the tiles themselves do not give the signed root."""
     try:
         if log.root(at.size) != at.root:

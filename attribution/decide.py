@@ -16,6 +16,9 @@ from .findings import CandidateFinding, Decision, EntryFinding, Findings, Scope
 
 # A denial needs the residual beyond this many times the widest denial limit of the scope; in between, nothing is said.
 DENIAL_MARGIN = 2.0
+# An attribution limit drawn from negatives that are all far away would attribute what own pictures never give: it is
+# cut at this many times the unprocessed denial limit.
+ATTRIBUTION_REACH = 10.0
 # The largest failure bound with which a denial is given.
 LARGEST_FAILURE_BOUND = 0.10
 UNPROCESSED = "unprocessed"
@@ -146,7 +149,9 @@ def _attribution_limit(candidate: CandidateFinding) -> float | None:
     if candidate.uncounted is not None:  # a latent as large as the picture comes close to anything
         return None
     limits = candidate.limits.get(UNPROCESSED)
-    return None if limits is None else limits.attribution
+    if limits is None or limits.attribution is None:
+        return None
+    return min(limits.attribution, ATTRIBUTION_REACH * limits.denial)
 
 
 def _strength(candidate: CandidateFinding) -> str:
@@ -261,7 +266,4 @@ def _why_not_denied(c: CandidateFinding, scope: Scope) -> Iterable[str]:
 
 def _wanted(c: CandidateFinding, scope: Scope) -> list[str]:
     """The classes whose limits count: the scope's, and the resizing the probe needed before it could be compared."""
-    wanted = list(scope.classes)
-    if c.resized and scope.resized not in wanted:
-        wanted.append(scope.resized)
-    return wanted
+    return list(dict.fromkeys((*scope.classes, *(scope.resized if c.resized else ()))))

@@ -114,7 +114,7 @@ class Scope:
 
     name: Literal["strict", "relaxed"]
     classes: tuple[str, ...]
-    resized: str = "to-native"  # the class of a probe that had to be resized to a generator's size
+    resized: tuple[str, ...] = ("resized", "resized+jpeg")  # of a probe that had to be resized to a generator's size
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,22 @@ policy, and then every answer is called self-attested.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from ..ledger.authors import Authors
+from ..ledger.checkpoint import Checkpoint
 from ..ledger.evidence import Evidence
 from ..ledger.ledger import Ledger
+from ..ledger.note import Note
 from ..ledger.policy import AcceptedCheckpoint, Policy
 from ..ledger.proof import make_proof
 from ..ledger.reader import DirectorySource, TiledLog
 from ..ledger.tree import inclusion_path, verify_consistency
-from ..schemas.errors import EvidenceError, PlausibleError, PolicyError, SetupError, UsageError
+from ..schemas.errors import EvidenceError, PeerError, PlausibleError, PolicyError, SetupError, UsageError
 from .coverage import LogScan, scan_log
 from .findings import Trust
 
@@ -51,26 +53,54 @@ class LogSource:
     ledger: Ledger | None = None
     accepted: AcceptedCheckpoint | None = None
     problem: str | None = None
-    problem_kind: Literal["policy", "false", "missing", None] = None
+    head: Checkpoint | None = None  # of the checkpoint that is served, accepted or not
+    note: bytes = field(default=b"", repr=False)
     _scan: LogScan | None = field(default=None, repr=False)
     _scan_problem: str | None = None
 
     @property
     def origin(self) -> str:
-        """The log's origin where a checkpoint was accepted, else the name the source was given."""
-        return self.accepted.origin if self.accepted is not None else self.name
+        """The log's origin as its checkpoint says, else the name the source was given."""
+        return self.head.origin if self.head is not None else self.name
 
     def scan(self, progress: Callable[[int, int], None] | None = None) -> LogScan | None:
-        """The full scan under the accepted checkpoint, made once; None with `scan_problem` set if it cannot be."""
+        """The full scan up to the served checkpoint, made once; None with `scan_problem` set if it cannot be.
+
+        Whether that checkpoint is `accepted` is for the caller to ask before anything is said about absence.
+        """
         if self._scan is None and self._scan_problem is None:
-            if self.accepted is None:
-                self._scan_problem = self.problem or "no checkpoint was accepted"
+            if self.head is None:
+                self._scan_problem = self.problem or "no checkpoint is served"
             else:
                 try:
-                    self._scan = scan_log(self.log, self.accepted, progress=progress)
+                    self._scan = scan_log(self.log, self.head, progress=progress)
                 except PlausibleError as error:
                     self._scan_problem = str(error)
         return self._scan
+
+    def find(self, *, pixels: bytes, file: bytes) -> list[int]:
+        """Indices of entries that name these digests, ascending: by the ledger's index, else by the full scan.
+
+        Raises `EvidenceError` if the log contradicts its checkpoint before anything can be looked up.
+        """
+        if self.ledger is not None and self.accepted is not None:
+            with contextlib.suppress(PolicyError):  # the ledger's own policy may ask for more than the verifier's
+                return sorted({*self.ledger.find(pixels=pixels), *self.ledger.find(file=file)})
+        scan = self.scan()
+        if scan is None:
+            raise PeerError(self._scan_problem or "the log cannot be read")
+        return scan.find(pixels=pixels, file=file)
+
+    def leaf(self, index: int) -> bytes:
+        """An entry's bytes as served, compared with nothing."""
+        if self.ledger is not None and self.accepted is not None:
+            with contextlib.suppress(PolicyError):
+                return self.ledger.entry(index)
+        scan = self.scan()
+        leaf = None if scan is None else scan.leaf(index)
+        if leaf is None:
+            raise PeerError(f"entry {index} cannot be read")
+        return leaf
 
     @property
     def scan_problem(self) -> str | None:
@@ -78,12 +108,12 @@ class LogSource:
         return self._scan_problem
 
     def proof(self, index: int, leaf: bytes) -> bytes:
-        """A tlog-proof of the leaf at an index under the accepted checkpoint; made, not verified."""
-        if self.accepted is None:
-            raise UsageError("a proof needs an accepted checkpoint")
-        size = self.accepted.size
+        """A tlog-proof of the leaf at an index under the served checkpoint; made, not verified."""
+        if self.head is None:
+            raise UsageError("a proof needs a checkpoint")
+        size = self.head.size
         path = inclusion_path(lambda level, i: self.log.hash(level, i, size), index, size)
-        return make_proof(index, path, self.accepted.note, leaf).encode()
+        return make_proof(index, path, self.note, leaf).encode()
 
     def opening(self, index: int) -> bytes | None:
         """An opening for a replay, tolerance included, if this source has the private half and still the record."""
@@ -144,17 +174,15 @@ def _open(item: LogLike, policy: Policy | None, authors: Authors | None) -> LogS
 
 
 def _accept(source: LogSource) -> None:
-    if source.policy is None:
-        source.problem, source.problem_kind = "no policy says whose checkpoints count", "missing"
-        return
     try:
-        source.accepted = source.policy.check(source.log.checkpoint_bytes(), now=int(time.time()))
-    except PolicyError as error:
-        source.problem, source.problem_kind = str(error), "policy"
-    except EvidenceError as error:
-        source.problem, source.problem_kind = str(error), "false"
+        source.note = source.log.checkpoint_bytes()
+        source.head = Checkpoint.parse(Note.parse(source.note).text)
+        if source.policy is None:
+            source.problem = "no policy says whose checkpoints count"
+            return
+        source.accepted = source.policy.check(source.note, now=int(time.time()))
     except PlausibleError as error:
-        source.problem, source.problem_kind = str(error), "missing"
+        source.problem = str(error)
 
 
 def read_evidence(items: Sequence[EvidenceFiles | str | Path]) -> list[EvidenceFiles]:
@@ -223,8 +251,8 @@ def split_view(evidence: Evidence, sources: Sequence[LogSource]) -> str | None:
             verify_consistency(small.size, small.root, large.size, large.root, path)
         except EvidenceError:
             return (
-                f"split view: the tree of {here.origin} of size {small.size} (in the evidence) is no prefix of the one of "
-                f"size {large.size} that is served"
+                f"split view: the tree of {here.origin} of size {small.size} (in the evidence) is no prefix of the "
+                f"served one of size {large.size}"
             )
         except PlausibleError:
             continue

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
+from plausible.attribution.budget import Budget
+from plausible.attribution.calibration import Negative, calibrate
+from plausible.attribution.copy_limits import calibrate_copies
 from plausible.attribution.generators import Generator, load_model_folder, save_model_folder
 from plausible.attribution.generators.mlp import MLPDecoder
 from plausible.ledger import Ledger
@@ -17,26 +20,43 @@ from plausible.ledger import Ledger
 AUTHOR = "models.example/studio"
 WITNESSES = ("one.example/witness", "two.example/witness", "three.example/witness")
 UNIT = {"output_range": [0, 1], "rounding": "mul255_add0.5_floor"}
-SIDE = 20
-LATENT = 8
+SIDE = 32
+LATENT = 12
 
 Pixels = NDArray[np.uint8]
 
 
-def model_folder(path: Path, seed: int, *, latent: int = LATENT, side: int = SIDE, contrast: float = 3.0) -> Path:
-    """A model folder of an MLP with random weights whose pictures vary smoothly."""
+def model_folder(path: Path, seed: int, *, latent: int = LATENT, side: int = SIDE, hidden: int = 24) -> Path:
+    """A model folder of an MLP with random weights: smooth pictures, much grey and a little colour, nearly symmetric.
+
+    Like faces they change little when they are mirrored, cropped a little or saved as JPEG.
+    """
     rng = torch.Generator().manual_seed(seed)
-    module = MLPDecoder(latent, [24], (3, side, side))
+    module = MLPDecoder(latent, [hidden], (3, side, side), "sigmoid")
     state = module.state_dict()
+
+    def fields(count: int, width: int) -> torch.Tensor:
+        noise = torch.randn(count, 1, side + 2 * width, side + 2 * width, generator=rng)
+        smooth = torch.nn.functional.avg_pool2d(noise, 2 * width + 1, stride=1)
+        smooth = smooth + smooth.flip(3) + 0.15 * smooth
+        return smooth / smooth.std()
+
     with torch.no_grad():
         for name, tensor in state.items():
-            tensor.copy_(torch.randn(tensor.shape, generator=rng) * (0.0 if name.endswith("bias") else 0.5))
-        last = [name for name in state if name.endswith("weight")][-1]
-        rows = state[last].reshape(3, side, side, -1).permute(3, 0, 1, 2)
-        smooth = torch.nn.functional.avg_pool2d(rows, 5, stride=1, padding=2)
-        state[last].copy_((smooth * contrast).permute(1, 2, 3, 0).reshape(state[last].shape))
+            tensor.copy_(torch.randn(tensor.shape, generator=rng) * (0.5 if name.startswith("main.0") else 0.0))
+        grey = fields(hidden, 4) + 0.12 * fields(hidden, 2)
+        rows = 0.8 * (grey + 0.06 * fields(3 * hidden, 5).reshape(hidden, 3, side, side))
+        rows -= rows.mean(0)
+        state["main.2.weight"].copy_(rows.reshape(hidden, -1).T)
     module.load_state_dict(state)
-    config: dict[str, Any] = {"latent": latent, "hidden": [24], "height": side, "width": side, "channels": 3}
+    config: dict[str, Any] = {
+        "latent": latent,
+        "hidden": [hidden],
+        "height": side,
+        "width": side,
+        "channels": 3,
+        "activation": "sigmoid",
+    }
     save_model_folder(path, path.name, module.eval(), "mlp-decoder", config, UNIT)
     return path
 
@@ -82,3 +102,34 @@ def save(path: Path, pixels: Pixels, **options: Any) -> Path:
     """Write pixels as a picture file of the suffix's format."""
     Pillow.fromarray(pixels).save(path, **options)
     return path
+
+
+BUDGET = Budget(
+    adam_starts=2, adam_steps=6, lm_starts=1, lm_iterations=12, lm_chords=1, rounds=3, exact_iterations=2
+)  # fmt: skip
+
+
+def blocks(seed: int) -> Pixels:
+    """A picture of random coloured blocks: no generator of these tests makes such a thing, and JPEG keeps it."""
+    rng = np.random.default_rng([77, seed])
+    return np.repeat(np.repeat(rng.integers(0, 2, (4, 4, 3)) * 255, SIDE // 4, 0), SIDE // 4, 1).astype(np.uint8)
+
+
+def fresh(generator: Generator, seed: int, count: int = 1) -> list[Pixels]:
+    """Pictures of latents that were never logged."""
+    z = generator.latent.draw(count, torch.Generator().manual_seed(seed))
+    return list(generator.sample(z).numpy())
+
+
+def calibrate_folder(folder: Path, classes: tuple[str, ...] = ("unprocessed",)) -> None:
+    """Both calibrations of a model folder, really measured, of the smallest size that gives limits."""
+    generator = load_model_folder(folder)
+    negatives = [Negative("blocks", str(i), blocks(i)) for i in range(29)]
+    calibrate(
+        folder, classes=classes, n=29, budget=BUDGET, negatives=dict.fromkeys(classes, negatives), threads=1,
+        command="tests",
+    )  # fmt: skip
+    data = calibrate_copies(
+        lambda count, seed: fresh(generator, seed, count), generator.digest, seed=3, pictures=30, rows=29
+    )
+    (folder / "calibrations" / "copies.json").write_bytes(data)

@@ -20,14 +20,14 @@ from plausible.attribution.findings import (
 from plausible.schemas.verdict import Verdict
 
 STRICT = Scope("strict", ("unprocessed",))
-RELAXED = Scope("relaxed", ("unprocessed", "jpeg", "crop"))
+RELAXED = Scope("relaxed", ("unprocessed", "jpeg", "crop"), resized=("resized",))
 ABSENT = Coverage("absent", (("log.example/studio", 64),))
 SEARCHED = CopyFinding(True, pictures=64)
 LIMITS = {
     "unprocessed": ClassLimits(denial=2e-6, attribution=3e-6, failure_bound=0.05, n=100),
     "jpeg": ClassLimits(denial=5e-4, attribution=None, failure_bound=0.098, n=29),
     "crop": ClassLimits(denial=1e-3, attribution=None, failure_bound=0.098, n=29),
-    "to-native": ClassLimits(denial=2e-3, attribution=None, failure_bound=0.098, n=29),
+    "resized": ClassLimits(denial=2e-3, attribution=None, failure_bound=0.098, n=29),
 }
 FAR = CandidateFinding("sha256:" + "a" * 64, "faces", True, "inverted", residual=1e-2, limits=LIMITS, author="studio")
 ENTRY = EntryFinding(

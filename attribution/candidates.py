@@ -1,0 +1,256 @@
+"""Stage 4 of the cascade: could a registered generator have made the probe? Inversion of every candidate.
+
+Candidates of one picture size are inverted together, under one counted budget; the residuals are then held against the
+calibration of the same model, budget, engine and distance. Which limit means what is decide.py's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..schemas.errors import PlausibleError
+from .budget import FLOOR, Budget
+from .calibration import Calibration, find_calibration, load_calibrations
+from .classes import to_native
+from .distances import L2Feature
+from .findings import CandidateFinding, Check, ClassLimits
+from .generators.protocol import Generator
+from .inversion import Inversion, Progress, invert
+from .models import Model, Registration
+from .scores import pair_score, scores
+
+STAGE = "inversion"
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A finding with what the report and the seed look-up need: the inversion and the probe as it was compared."""
+
+    finding: CandidateFinding
+    inversion: Inversion | None = field(default=None, repr=False)
+    probe: Pixels | None = field(default=None, repr=False)
+    calibrations: tuple[str, ...] = ()
+    feature_distance: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How candidates are inverted: the budget's work, the random starts' seed, where, and Inception weights if any."""
+
+    budget: Budget
+    seed: int = 0
+    device: str = "cpu"
+    threads: int | None = None
+    inception: Path | None = None
+
+
+def invert_candidates(
+    pixels: Pixels,
+    models: Sequence[Model],
+    required: Collection[str],
+    registered: Sequence[Registration],
+    claimed: float,
+    settings: Settings,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[list[Candidate], list[Check]]:
+    """Invert uint8[H, W, 3 or 4] on every model; one candidate each, in the order given, and the report's lines.
+
+    `required` are digests named in entries of accused authors; `claimed` (POSIX seconds) is the probe's date, before
+    which an author must have registered a model to be named for it.
+    """
+    checks: list[Check] = []
+    ready: list[tuple[Model, Generator]] = []
+    done: dict[str, Candidate] = {}
+    for model in models:
+        generator = model.generator()
+        if generator is None:
+            reason = model.problem or "no model folder with this digest was given"
+            finding = CandidateFinding(model.digest, model.name, model.digest in required, "missing", reason)
+            done[model.digest] = Candidate(finding)
+            checks.append(Check(f"inversion of {model.name}", "skipped", reason, STAGE))
+        else:
+            ready.append((model, generator))
+    for group in _by_shape(ready):
+        for model, candidate in _invert_group(pixels, group, settings, progress):
+            author = _author(model.digest, registered, claimed)
+            finding = replace(candidate.finding, required=model.digest in required, author=author)
+            done[model.digest] = replace(candidate, finding=finding)
+            checks += _checks(model, done[model.digest], settings)
+    if not models:
+        checks.append(Check("inversion", "skipped", "no generator is registered", STAGE))
+    return [done[model.digest] for model in models], checks
+
+
+def _author(digest: str, registered: Sequence[Registration], claimed: float) -> str | None:
+    """The author whose registration of the model is the earliest before the probe's claimed date."""
+    before = [r for r in registered if r.model == digest and r.time <= claimed]
+    return min(before, key=lambda r: r.time).author if before else None
+
+
+def _by_shape(ready: Sequence[tuple[Model, Generator]]) -> list[list[tuple[Model, Generator]]]:
+    groups: dict[tuple[int, int, int], list[tuple[Model, Generator]]] = {}
+    for model, generator in ready:
+        output = generator.output
+        groups.setdefault((output.height, output.width, output.channels), []).append((model, generator))
+    return list(groups.values())
+
+
+def fitted(pixels: Pixels, height: int, width: int, channels: int) -> tuple[Pixels, str | None]:
+    """The probe in a generator's size and channels, and what had to be done to it (None: nothing)."""
+    done: list[str] = []
+    if pixels.shape[2] == 4:
+        pixels = np.ascontiguousarray(pixels[..., :3])
+        done.append("alpha dropped")
+    if channels == 1:
+        grey = bool((pixels == pixels[..., :1]).all())
+        if not grey:
+            weights = np.asarray([0.299, 0.587, 0.114])
+            pixels = np.repeat(np.rint(pixels @ weights).astype(np.uint8)[..., None], 3, axis=2)
+            done.append("colour dropped")
+    if pixels.shape[:2] != (height, width):
+        done.append(f"resized from {pixels.shape[1]}x{pixels.shape[0]} to {width}x{height}")
+        pixels = to_native(pixels, height, width)
+    if channels == 1:
+        pixels = np.ascontiguousarray(pixels[..., :1])
+    return pixels, ", ".join(done) or None
+
+
+def _invert_group(
+    pixels: Pixels,
+    group: Sequence[tuple[Model, Generator]],
+    settings: Settings,
+    progress: Callable[[str, int, int], None] | None,
+) -> list[tuple[Model, Candidate]]:
+    output = group[0][1].output
+    probe, changed = fitted(pixels, output.height, output.width, output.channels)
+    rounds = settings.budget.rounds * len(group)
+    seen = 0
+
+    def news(_: Progress) -> None:
+        nonlocal seen
+        seen += 1
+        if progress is not None:
+            progress(STAGE, min(seen, rounds), rounds)
+
+    try:
+        results = invert(
+            probe, [generator for _, generator in group], settings.budget, seed=settings.seed, device=settings.device,
+            threads=settings.threads, progress=news,
+        )  # fmt: skip
+    except (PlausibleError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        failed = [CandidateFinding(model.digest, model.name, False, "failed", reason) for model, _ in group]
+        return [(model, Candidate(finding)) for (model, _), finding in zip(group, failed, strict=True)]
+    pairs = zip(group, results, strict=True)
+    return [(model, _judge(model, result, probe, changed, settings)) for (model, _), result in pairs]
+
+
+def _judge(model: Model, result: Inversion, probe: Pixels, changed: str | None, settings: Settings) -> Candidate:
+    calibration, problem = _calibration(model, settings.budget)
+    limits: dict[str, ClassLimits] = {}
+    ratio = p_value = None
+    if calibration is not None:
+        for name, found in calibration.classes.items():
+            if found.denial is not None:
+                limits[name] = ClassLimits(found.denial, found.attribution, found.failure_bound, found.n)
+        # strength is stated for the unprocessed class: the only one in which clones were among the negatives
+        plain = calibration.classes.get("unprocessed")
+        if plain is not None and changed is None:
+            ratio, p_value = plain.log10_lr(result.residual), plain.conformal_p(result.residual)
+    finding = CandidateFinding(
+        model=model.digest,
+        name=model.name,
+        required=False,
+        state="budget" if result.out_of_budget else "inverted",
+        reason="the time guard ended the search" if result.out_of_budget else (changed or ""),
+        residual=result.residual,
+        exact=result.mismatches == 0 and changed is None,
+        uncounted=result.guard,
+        resized=changed is not None,
+        calibration=problem,
+        limits=limits,
+        log10_lr=None if ratio is None else ratio[0],
+        log10_lr_cap=None if ratio is None else ratio[1],
+        conformal_p=p_value,
+    )
+    digests = () if calibration is None else (calibration.digest,)
+    return Candidate(finding, result, probe, digests, _feature_distance(probe, result, settings))
+
+
+def _calibration(model: Model, budget: Budget) -> tuple[Calibration | None, str | None]:
+    """The calibration under this key, or why there is none."""
+    if model.folder is None:
+        return None, "no model folder, so no calibration"
+    try:
+        found = find_calibration(model.folder, model.digest, budget)
+        if found is not None:
+            return found, None
+        others = load_calibrations(model.folder)
+    except PlausibleError as error:
+        return None, str(error)
+    if not others:
+        return None, "not calibrated (pd models calibrate)"
+    return None, others[0].mismatch(model.digest, budget) or "its calibration does not apply"
+
+
+def _feature_distance(probe: Pixels, result: Inversion, settings: Settings) -> float | None:
+    """004's l2-feature distance between probe and reconstruction; None without Inception weights or for grey."""
+    if settings.inception is None or probe.shape[2] != 3:
+        return None
+    from .inception import InceptionFeatures
+
+    distance = L2Feature(InceptionFeatures.load(settings.inception))
+    pair = np.stack([probe, result.reconstruction])
+    images = torch.from_numpy(pair).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        return float(distance.between(images[1:], distance.prepare(images[:1]))[0])
+
+
+def _checks(model: Model, candidate: Candidate, settings: Settings) -> list[Check]:
+    finding, result = candidate.finding, candidate.inversion
+    name = f"inversion of {model.name}"
+    if result is None or finding.residual is None:
+        return [Check(name, "failed", finding.reason, STAGE)]
+    text = (
+        f"residual {finding.residual:.2e} ({finding.residual / FLOOR:,.2f} floors), {result.starts} starts, "
+        f"{result.iterations} iterations, {result.diagnostics.agreeing_starts} runs agree, stopped: {result.stopped}"
+    )
+    checks = [Check(name, "failed" if finding.state == "budget" else "made", text, STAGE)]
+    if finding.resized:
+        checks.append(Check(f"size of {model.name}", "made", finding.reason, STAGE))
+    certificate = f"exact certificate of {model.name}"
+    if finding.exact and finding.uncounted is None:
+        checks.append(Check(certificate, "made", f"yes: all {result.samples} samples equal", STAGE))
+    elif finding.exact:
+        checks.append(Check(certificate, "failed", f"all samples equal, but {finding.uncounted}", STAGE))
+    else:
+        checks.append(Check(certificate, "made", f"no: {result.mismatches} of {result.samples} samples differ", STAGE))
+    calibrated = f"calibration of {model.name}"
+    if finding.calibration is not None:
+        checks.append(Check(calibrated, "skipped", finding.calibration, STAGE))
+    else:
+        checks.append(Check(calibrated, "made", f"{len(finding.limits)} classes, same budget and engine", STAGE))
+    feature = f"l2-feature distance of {model.name}"
+    if candidate.feature_distance is not None:
+        checks.append(Check(feature, "made", f"{candidate.feature_distance:.4g}", STAGE))
+    elif settings.inception is None:
+        checks.append(Check(feature, "skipped", "no Inception weights", STAGE))
+    return checks
+
+
+def relative_scores(candidates: Sequence[Candidate]) -> list[tuple[str, int, float]]:
+    """(model digest, equation, score) between candidates that were inverted: Eq. 4 for two, Eq. 5 for more."""
+    ready = [(c.finding.model, c.finding.residual) for c in candidates if c.finding.residual is not None]
+    if len(ready) == 2:
+        (one, a), (two, b) = ready
+        return [(one, 4, pair_score(a, b)), (two, 4, pair_score(b, a))]
+    each = scores([residual for _, residual in ready])
+    return [(model, 5, score) for (model, _), score in zip(ready, each, strict=True) if score is not None]

@@ -1,0 +1,506 @@
+"""The verifier: one probe through the cascade, cheapest stage first, every check made and every check skipped named.
+
+    evidence given or found -> replay -> coverage -> changed copies -> inversion of every candidate -> verdict
+
+    report = verify("image.png", ledgers=["studio.ledger"], policy=policy, authors=authors)
+    report.verdict, report.line, report.exit_code
+
+A `Verifier` keeps what probes share (open ledgers, scans, replayed pictures, loaded generators), so a batch costs them
+once. Which stage decided stands in the report; later ones are then listed as skipped. The verdict itself is
+decide.py's, a pure function of what was found.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from ..ledger.authors import Authors
+from ..ledger.entry import verify_entry
+from ..ledger.evidence import Evidence, verify_evidence
+from ..ledger.images import Image, read_image
+from ..ledger.note import SignerKey
+from ..ledger.policy import Policy
+from ..schemas.errors import EvidenceError, PlausibleError, UsageError
+from ..schemas.text import digest_text
+from ..schemas.verdict import Verdict
+from .assemble import Outcome, Report, assemble
+from .budget import Budget
+from .candidates import Candidate, Settings, invert_candidates, relative_scores
+from .classes import RELAXED, STRICT
+from .copies import Copy, variance
+from .copy_limits import CopyLimits
+from .copy_stage import SAME_LATENT, Archive, Original, build_archive, nearest_latent, search_archive
+from .decide import decide
+from .entries import Judged, judge, replay_entry
+from .findings import FLAT_VARIANCE, Check, CopyFinding, Coverage, Decision, EntryFinding, Findings, Scope, Trust
+from .models import Models, Registration, registration_of, registrations
+from .sources import EvidenceFiles, LogLike, LogSource, open_logs, read_evidence, split_view
+from .transformation import jpeg_settings
+
+SCOPES = {"strict": Scope("strict", STRICT), "relaxed": Scope("relaxed", RELAXED)}
+
+Progress = Callable[[str, int, int], None]
+"""(stage, done, total)."""
+
+
+_NO_COVERAGE = Coverage("unknown", (), "not reached")
+_NO_COPIES = CopyFinding(False, reason="not reached")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to verify: see `verify`."""
+
+    scope: str = "relaxed"
+    budget: Budget = field(default_factory=Budget)
+    accused: tuple[str, ...] = ()
+    claimed: datetime | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    seed: int = 0
+    inception: Path | None = None
+    max_age: float | None = None
+    offline: bool = False
+    auditor: SignerKey | None = None
+    command: str = ""
+
+
+@dataclass(slots=True)
+class _Run:
+    """What accumulates while one probe goes through the stages."""
+
+    image: Image | None = None
+    checks: list[Check] = field(default_factory=list[Check])
+    judged: list[Judged] = field(default_factory=list[Judged])
+    incomplete: list[str] = field(default_factory=list[str])
+    coverage: Coverage = _NO_COVERAGE
+    copies: CopyFinding = _NO_COPIES
+    flat: str | None = None
+    copy: Copy | None = None
+    original: Original | None = None
+    candidates: list[Candidate] = field(default_factory=list[Candidate])
+    latent_of: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+
+
+class Verifier:
+    """Everything probes of one verification share. Use it as a context manager: it closes ledgers it opened."""
+
+    def __init__(
+        self,
+        *,
+        ledgers: Sequence[LogLike] = (),
+        policy: Policy | bytes | None = None,
+        authors: Authors | bytes | None = None,
+        evidence: Sequence[EvidenceFiles | str | Path] = (),
+        models: Iterable[str | Path] = (),
+        options: Options | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """See `verify` for what is given; raises for what is given wrongly, never for what a probe turns out to be."""
+        self.options = options or Options()
+        if self.options.scope not in SCOPES:
+            raise UsageError(f"the scope is strict or relaxed, not {self.options.scope!r}")
+        self.scope = SCOPES[self.options.scope]
+        self.policy = Policy.parse(policy) if isinstance(policy, bytes) else policy
+        self.authors = Authors.parse(authors) if isinstance(authors, bytes) else authors
+        self.progress = progress
+        self._opened = [str(item) for item in ledgers if isinstance(item, (str, Path))]
+        self.sources: list[LogSource]
+        self.trust: Trust
+        self.sources, self.trust = open_logs(ledgers, self.policy, self.authors)
+        if self.trust == "own":
+            # one ledger: its own files decide; several: each is judged by its own, evidence by the first
+            self.policy, self.authors = self.sources[0].policy, self.sources[0].authors
+        self.evidence = read_evidence(evidence)
+        self.models = Models(self.sources, models)
+        self.accused = self._accused()
+        self.registered = self._registrations()
+        self._archive: Archive | None = None
+        self._facts: tuple[int | None, frozenset[str]] | None = None
+
+    def __enter__(self) -> Verifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the ledgers that were opened here from a path."""
+        for source in self.sources:
+            if source.ledger is not None and str(source.ledger.path) in self._opened:
+                source.ledger.close()
+
+    def _accused(self) -> tuple[str, ...]:
+        known = {a.name for s in self.sources if s.authors is not None for a in s.authors.authors}
+        known |= {a.name for a in self.authors.authors} if self.authors is not None else set()
+        unknown = [name for name in self.options.accused if name not in known]
+        if unknown:
+            raise UsageError(f"accused, but not in authors.txt: {', '.join(unknown)}")
+        return tuple(sorted(self.options.accused or known))
+
+    def _registrations(self) -> list[Registration]:
+        found = [r for source in self.sources for r in registrations(source)]
+        for files in self.evidence:
+            if self.policy is not None and self.authors is not None:
+                evidence = verify_evidence(None, files.proof, None, self.policy, self.authors)
+                registration = registration_of(evidence, None)
+                found += [registration] if registration is not None else []
+        return found
+
+    def _tell(self, stage: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(stage, done, total)
+
+    # --- one probe ---------------------------------------------------------------------------------------------
+
+    def verify(self, image: str | Path | bytes | Image, *, name: str | None = None) -> Report:
+        """The report on one image; everything wrong with the image or the evidence is in it, not raised."""
+        label = name or (str(image) if isinstance(image, (str, Path)) else "image")
+        run = _Run()
+        data = b""
+        try:
+            if isinstance(image, (str, Path)):
+                run.image = read_image(image)
+                data = Path(image).read_bytes() if run.image.format == "JPEG" else b""
+            else:
+                run.image = image if isinstance(image, Image) else read_image(image)
+                data = image if isinstance(image, bytes) else b""
+        except (PlausibleError, OSError) as error:
+            run.checks.append(Check("image read", "failed", str(error), "image"))
+            findings = Findings(self.trust, unreadable=f"the image cannot be read: {error}")
+            return self._report(label, run, findings, decide(findings, self.scope))
+        what = f"{run.image.format}, {run.image.width} x {run.image.height}, {run.image.mode}"
+        run.checks.append(Check("image read", "made", what, "image"))
+        decision = self._cascade(run, run.image, data)
+        return self._report(label, run, self._findings(run), decision)
+
+    def _cascade(self, run: _Run, image: Image, data: bytes) -> Decision:
+        stages: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("evidence", lambda: self._entries(run, image)),
+            ("replay", lambda: self._replays(run, image)),
+            ("coverage", lambda: self._coverage(run, image)),
+            ("changed copies", lambda: self._copies(run, image, data)),
+            ("inversion", lambda: self._inversion(run, image)),
+        )
+        decision: Decision | None = None
+        for stage, work in stages:
+            if decision is None and run.flat is not None and stage in ("changed copies", "inversion"):
+                run.checks.append(Check(stage, "skipped", run.flat, stage))
+                continue
+            if decision is not None:
+                run.checks.append(Check(stage, "skipped", f"decided before: {decision.verdict}", stage))
+                continue
+            began = time.perf_counter()
+            work()
+            run.seconds[stage] = time.perf_counter() - began
+            decision = self._decided(run, stage)
+        return decision or decide(self._findings(run), self.scope)
+
+    def _decided(self, run: _Run, stage: str) -> Decision | None:
+        """The decision if this stage's findings are enough for one."""
+        if stage == "evidence":
+            return None  # a replay may still make more of an entry, or less
+        decision = decide(self._findings(run), self.scope)
+        by_entries = (Verdict.REFUTED, Verdict.LOGGED, Verdict.CLAIMED, Verdict.DERIVED)
+        return decision if decision.verdict in by_entries else None
+
+    def _findings(self, run: _Run) -> Findings:
+        return Findings(
+            trust=self.trust,
+            entries=tuple(j.finding for j in run.judged),
+            coverage=run.coverage,
+            flat=run.flat,
+            copies=run.copies,
+            candidates=tuple(c.finding for c in run.candidates),
+            latent_of=run.latent_of,
+            incomplete=tuple(run.incomplete),
+        )
+
+    def _report(self, label: str, run: _Run, findings: Findings, decision: Decision) -> Report:
+        outcome = Outcome(
+            name=label, image=run.image, checks=tuple(run.checks), findings=findings, decision=decision,
+            scope=self.scope, judged=tuple(run.judged), copy=run.copy, original=run.original,
+            candidates=tuple(run.candidates), scores=tuple(relative_scores(run.candidates)),
+            copy_limits=None if run.original is None or self._archive is None
+            else self._archive.limits.get(run.original.model),
+            sources=tuple(self.sources), policy=self.policy, authors=self.authors, accused=self.accused,
+            budget=self.options.budget.digest, claimed=self.options.claimed, auditor=self.options.auditor,
+            command=self.options.command, seconds=dict(run.seconds),
+        )  # fmt: skip
+        return assemble(outcome)
+
+    # --- stage 1: evidence given or found ----------------------------------------------------------------------
+
+    def _entries(self, run: _Run, image: Image) -> None:
+        flat = variance(image.pixels)
+        if flat < FLAT_VARIANCE:
+            run.flat = (
+                f"the picture is flat (variance {flat:.1e} below {FLAT_VARIANCE:.1e}): any generator comes near it"
+            )
+        run.checks.append(
+            Check("not flat", "failed" if run.flat else "made", run.flat or f"variance {flat:.2e}", "image")
+        )
+        for source in self.sources:
+            if source.problem is not None:
+                run.checks.append(Check(f"checkpoint of {source.name}", "failed", source.problem, "evidence"))
+        if not self.evidence:
+            run.checks.append(Check("evidence files", "skipped", "none were given", "evidence"))
+        for files in self.evidence:
+            self._given(run, image, files)
+        for source in self.sources:
+            self._found(run, image, source)
+
+    def _given(self, run: _Run, image: Image, files: EvidenceFiles) -> None:
+        if self.policy is None or self.authors is None:
+            reason = "no policy and no authors say whom to believe"
+            run.checks.append(Check(files.name, "skipped", reason, "evidence"))
+            return
+        evidence = verify_evidence(image, files.proof, files.opening, self.policy, self.authors, now=int(time.time()))
+        if evidence.entry is not None and evidence.entry.model is not None:
+            passed = registration_of(evidence, None) is not None
+            text = f"registers {digest_text(evidence.entry.model.manifest)[:19]}" if passed else "does not pass"
+            run.checks.append(Check(f"model entry ({files.name})", "made" if passed else "failed", text, "evidence"))
+            return
+        item = judge(evidence, files.name, given=True, accused=self.accused, registered=self.registered)
+        split = split_view(evidence, self.sources)
+        if split is not None:
+            item = _contradicted(item, split)
+        if item.malformed is not None:
+            run.incomplete.append(item.malformed)
+        run.checks += item.checks
+        run.judged.append(item)
+
+    def _found(self, run: _Run, image: Image, source: LogSource) -> None:
+        name = f"look-up in {source.name}"
+        if source.head is None or source.policy is None or source.authors is None:
+            run.checks.append(Check(name, "skipped", source.problem or "no policy and no authors", "evidence"))
+            return
+        try:
+            indices = source.find(pixels=image.pixel_digest, file=image.file_digest)
+        except EvidenceError as error:
+            run.coverage = Coverage("contradiction", ((source.origin, source.head.size),), str(error))
+            run.checks.append(Check(name, "failed", str(error), "evidence"))
+            return
+        except PlausibleError as error:
+            run.incomplete.append(f"{source.name} cannot be searched: {error}")
+            run.checks.append(Check(name, "failed", str(error), "evidence"))
+            return
+        found = f"entries {', '.join(map(str, indices))}" if indices else "no entry names its digests"
+        run.checks.append(Check(name, "made", found, "evidence"))
+        known = {(j.finding.origin, j.finding.index) for j in run.judged}
+        for index in indices:
+            if (source.origin, index) not in known:
+                self._found_entry(run, image, source, index)
+
+    def _found_entry(self, run: _Run, image: Image, source: LogSource, index: int) -> None:
+        label = f"entry {index} of {source.origin}"
+        policy, authors = source.policy, source.authors
+        if policy is None or authors is None:
+            return
+        try:
+            proof = source.proof(index, source.leaf(index))
+        except PlausibleError as error:
+            broken = EntryFinding(
+                source.origin, index, None, accused=True, matches="pixels", contradiction=f"inclusion: {error}"
+            )
+            run.checks.append(Check(f"inclusion ({label})", "failed", str(error), "evidence"))
+            run.judged.append(Judged(broken, (), Evidence(())))
+            return
+        opening = source.opening(index)
+        evidence = verify_evidence(image, proof, opening, policy, authors, now=int(time.time()))
+        item = judge(evidence, label, given=False, accused=self.accused, registered=self.registered)
+        run.checks += item.checks
+        run.judged.append(item)
+
+    # --- stage 2: replay ---------------------------------------------------------------------------------------
+
+    def _replays(self, run: _Run, image: Image) -> None:
+        if not any(j.finding.matches is not None for j in run.judged):
+            run.checks.append(Check("replay", "skipped", "no entry is about this image", "replay"))
+        for number, item in enumerate(run.judged):
+            if item.finding.matches is None:
+                continue
+            self._tell("replay", number, len(run.judged))
+            before = len(item.checks)
+            limits = self._copy_limits(item.finding.model)
+            replayed = replay_entry(item, image, self.models, device=self.options.device, limits=limits)
+            run.checks += replayed.checks[before:]
+            run.judged[number] = replayed
+
+    def _copy_limits(self, digest: str | None) -> CopyLimits | None:
+        model = None if digest is None else self.models.get(digest)
+        if model is None or model.folder is None:
+            return None
+        try:
+            return CopyLimits.load(model.folder, model=model.digest)
+        except PlausibleError:
+            return None
+
+    # --- coverage ----------------------------------------------------------------------------------------------
+
+    def _coverage(self, run: _Run, image: Image) -> None:
+        if run.coverage.state == "contradiction":
+            return
+        found = [self._source_coverage(source, image) for source in self.sources]
+        run.coverage = _combined(found, run.judged)
+        states = {"absent": "made", "present": "made", "contradiction": "failed", "unknown": "skipped"}
+        for source, coverage in zip(self.sources, found, strict=True):
+            state = states[coverage.state]
+            run.checks.append(Check(f"full scan of {source.name}", state, coverage.reason, "coverage"))  # type: ignore[arg-type]
+        if not self.sources:
+            run.checks.append(Check("full scan", "skipped", run.coverage.reason, "coverage"))
+
+    def _source_coverage(self, source: LogSource, image: Image) -> Coverage:
+        accepted = source.accepted
+        if accepted is None:
+            return Coverage("unknown", (), source.problem or "no checkpoint was accepted")
+        scan = source.scan(lambda done, total: self._tell("coverage", done, total))
+        if scan is None:
+            return Coverage("unknown", (), source.scan_problem or "the log could not be scanned")
+        coverage = scan.coverage(pixels=image.pixel_digest, file=image.file_digest)
+        if coverage.state != "absent":
+            return coverage
+        if not accepted.cosigners:
+            return Coverage(
+                "unknown", coverage.logs, f"{source.origin} is not witnessed: others may be shown another tree"
+            )
+        age = None if accepted.existence_time is None else time.time() - accepted.existence_time
+        if self.options.max_age is not None and age is not None and age > self.options.max_age:
+            return Coverage("unknown", coverage.logs, f"the checkpoint of {source.origin} is {age:.0f} s old")
+        return coverage
+
+    def _accused_facts(self) -> tuple[int | None, frozenset[str]]:
+        """(pictures logged, models named) by accused authors over all scanned logs; None: a log was not scanned."""
+        if self._facts is None:
+            pictures: int | None = 0 if self.sources else None
+            models: set[str] = {r.model for r in self.registered if r.author in self.accused}
+            for source in self.sources:
+                scan = source.scan() if source.accepted is not None else None
+                if scan is None or source.authors is None:
+                    pictures = None
+                    continue
+                for index, entry in scan.entries():
+                    if entry.author.name not in self.accused or (entry.generation is None and entry.model is None):
+                        continue
+                    try:
+                        verify_entry(entry, source.authors, index=index, origin=source.origin)
+                    except PlausibleError:
+                        continue
+                    if entry.generation is not None:
+                        pictures = None if pictures is None else pictures + 1
+                        models.add(digest_text(entry.generation.model))
+                    elif entry.model is not None:
+                        models.add(digest_text(entry.model.manifest))
+            self._facts = pictures, frozenset(models)
+        return self._facts
+
+    # --- stage 3: changed copies -------------------------------------------------------------------------------
+
+    def _copies(self, run: _Run, image: Image, data: bytes) -> None:
+        if self._archive is None:
+            self._archive = build_archive(self.sources, run.judged, self.models, self.accused, progress=self.progress)
+        jpeg = jpeg_settings(data) if image.format == "JPEG" and data else None
+        expected, _ = self._accused_facts()
+        run.copies, checks, run.copy, run.original = search_archive(image, self._archive, expected=expected, jpeg=jpeg)
+        run.checks += checks
+
+    # --- stage 4: inversion ------------------------------------------------------------------------------------
+
+    def _inversion(self, run: _Run, image: Image) -> None:
+        _, required = self._accused_facts()
+        for digest in sorted(required):
+            self.models.require(digest)
+        options = self.options
+        claimed = time.time() if options.claimed is None else options.claimed.timestamp()
+        settings = Settings(options.budget, options.seed, options.device, options.threads, options.inception)
+        run.candidates, checks = invert_candidates(
+            image.pixels, list(self.models), required, self.registered, claimed, settings, progress=self.progress
+        )
+        run.checks += checks
+        for candidate in run.candidates:
+            self._look_up_latent(run, candidate)
+
+    def _look_up_latent(self, run: _Run, candidate: Candidate) -> None:
+        if candidate.inversion is None or self._archive is None:
+            return
+        name = f"recovered latent of {candidate.finding.name} among logged ones"
+        nearest = nearest_latent(self._archive, candidate.finding.model, candidate.inversion.z)
+        if nearest is None:
+            run.checks.append(Check(name, "skipped", "no logged latent of this model can be compared", "inversion"))
+            return
+        original, distance = nearest
+        text = f"nearest: entry {original.index} of {original.origin} at relative distance {distance:.3f}"
+        same = distance <= SAME_LATENT
+        if same:
+            run.latent_of = f"entry {original.index} of {original.origin}"
+        verdict = "the same latent" if same else "another latent"
+        run.checks.append(Check(name, "made", f"{text}: {verdict}", "inversion"))
+
+
+def _contradicted(item: Judged, reason: str) -> Judged:
+    from dataclasses import replace
+
+    finding = item.finding if item.finding.contradiction else replace(item.finding, contradiction=reason)
+    return replace(item, finding=finding, checks=(*item.checks, Check("one view", "failed", reason, "evidence")))
+
+
+def _combined(found: Sequence[Coverage], judged: Sequence[Judged]) -> Coverage:
+    """The weakest of the logs' answers: absent only if absent from all."""
+    if not found:
+        return Coverage("unknown", (), "no log was given")
+    logs = tuple(log for coverage in found for log in coverage.logs)
+    others = [j for j in judged if j.finding.matches is not None and not j.finding.accused]
+    for state in ("contradiction", "unknown", "present"):
+        for coverage in found:
+            if coverage.state == state and not (state == "present" and others and not _by_accused(judged)):
+                return Coverage(coverage.state, logs, coverage.reason)
+    reason = " ".join(coverage.reason for coverage in found if coverage.state == "absent")
+    if others:
+        reason += " Entries of authors who are not accused name it; anyone may log anything."
+    return Coverage("absent", logs, reason.strip())
+
+
+def _by_accused(judged: Sequence[Judged]) -> bool:
+    return any(j.finding.accused and j.finding.matches is not None for j in judged)
+
+
+def verify(
+    image: str | Path | bytes | Image,
+    *,
+    ledgers: Sequence[LogLike] = (),
+    policy: Policy | bytes | None = None,
+    authors: Authors | bytes | None = None,
+    evidence: Sequence[EvidenceFiles | str | Path] = (),
+    models: Iterable[str | Path] = (),
+    options: Options | None = None,
+    progress: Progress | None = None,
+    name: str | None = None,
+) -> Report:
+    """Verify one image.
+
+    ledgers    ledger directories (the verifier's own), public folders of logs, `Ledger` or `TiledLog` objects
+    policy, authors   tlog-policy and authors.txt, together: which logs count and whom to believe; without them an own
+               ledger is judged by its own files and the answer reads self-attested
+    evidence   `X.tlog-proof` files, each with `X.opening.json` beside it if there is one
+    models     model folders of generators that are not in an own ledger
+    options    scope ("relaxed" or "strict"), budget, accused authors, claimed date, device, auditor key, ...
+    progress   called with (stage, done, total)
+
+    Raises `UsageError` and `SetupError` for what is given wrongly; everything about the image is in the report.
+    """
+    with Verifier(
+        ledgers=ledgers, policy=policy, authors=authors, evidence=evidence, models=models, options=options,
+        progress=progress,
+    ) as verifier:  # fmt: skip
+        return verifier.verify(image, name=name)
+
+
+def verify_batch(images: Iterable[str | Path], verifier: Verifier) -> Iterator[Report]:
+    """Reports on many images, one by one as they are finished: stop at any time and go on with those that remain."""
+    for image in images:
+        yield verifier.verify(image)
