@@ -43,10 +43,10 @@ from .copy_limits import CopyLimits
 from .copy_stage import Original
 from .decide import UNPROCESSED
 from .entries import Judged
-from .findings import ROUNDING_FLOOR, Check, Decision, Findings, Scope
+from .findings import Check, Decision, Findings, Scope
 from .inversion import ENGINE_VERSION
 from .pictures import Figure, comparison
-from .report import not_shown, render, sign_report
+from .report import floors_text, not_shown, render, sign_report
 from .sources import LogSource
 
 # So many candidates get figures of their own, the nearest first; all of them stand in the table.
@@ -303,33 +303,34 @@ def _candidate(c: Candidate) -> ReportCandidate:
 
 
 def figures(o: Outcome) -> list[Figure]:
-    """The probe, and beside it whatever it was compared with, nearest first."""
+    """The probe alone, or beside whatever it was compared with: one row of four a comparison, nearest first."""
     if o.image is None:
         return []
     probe = o.image.pixels
-    found = [Figure("The image", f"{o.image.width} × {o.image.height}, {o.image.format}", probe)]
+    size = f"{o.image.width} × {o.image.height}, {o.image.format}"
+    found: list[Figure] = []
     for item in o.judged:
         if item.replay is not None and item.replay.pixels.shape[:2] == probe.shape[:2]:
             text = f"entry {item.finding.index}: {item.finding.replay}"
-            found += comparison(probe, item.replay.pixels, "Replayed from the record", text)
+            found += comparison(probe, item.replay.pixels, size, "Replayed from the record", text)
     if o.copy is not None and o.original is not None:
         text = f"entry {o.original.index} by {o.copy.transformation}"
-        found += comparison(probe, o.copy.picture, "Nearest logged picture", text)
+        found += comparison(probe, o.copy.picture, size, "Nearest logged picture", text)
     order: Callable[[Candidate], float] = lambda c: np.inf if c.finding.residual is None else c.finding.residual  # noqa: E731
     for candidate in sorted(o.candidates, key=order)[:_SHOWN]:
-        found += _reconstruction(candidate)
-    return found
+        found += _reconstruction(candidate, size)
+    return found or [Figure("The image", size, probe)]
 
 
-def _reconstruction(candidate: Candidate) -> Sequence[Figure]:
+def _reconstruction(candidate: Candidate, size: str) -> Sequence[Figure]:
     result, probe, residual = candidate.inversion, candidate.probe, candidate.finding.residual
     if result is None or probe is None or residual is None:
         return ()
-    text = f"residual {residual:.2e}, {residual / ROUNDING_FLOOR:,.2f} floors"
+    text = f"residual {residual:.2e}, {floors_text(residual)}"
     if candidate.finding.resized:
-        text += f"; the image was compared as {probe.shape[1]} × {probe.shape[0]}"
+        size += f"; compared as {probe.shape[1]} × {probe.shape[0]}"
     limits = candidate.finding.limits.get(UNPROCESSED)
     if limits is not None and limits.attribution is not None and not candidate.finding.resized:
         text += f"; attribution limit {limits.attribution:.2e}"
-    three = [np.repeat(p, 3, axis=2) if p.shape[2] == 1 else p for p in (probe, result.reconstruction)]
-    return comparison(three[0], three[1], f"Best of {candidate.finding.name}", text)
+    rgb = [np.repeat(p, 3, axis=2) if p.shape[2] == 1 else p for p in (probe, result.reconstruction)]
+    return comparison(rgb[0], rgb[1], size, f"Best of {candidate.finding.name}", text)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..schemas.errors import PlausibleError
-from .budget import FLOOR, Budget
+from .budget import Budget
 from .calibration import Calibration, find_calibration, load_calibrations
 from .classes import to_native
 from .distances import L2Feature
@@ -23,6 +23,7 @@ from .findings import CandidateFinding, Check, ClassLimits
 from .generators.protocol import Generator
 from .inversion import Inversion, Progress, invert
 from .models import Model, Registration
+from .report import floors_text
 from .scores import pair_score, scores
 
 STAGE = "inversion"
@@ -220,7 +221,7 @@ def _checks(model: Model, candidate: Candidate, settings: Settings) -> list[Chec
     if result is None or finding.residual is None:
         return [Check(name, "failed", finding.reason, STAGE)]
     text = (
-        f"residual {finding.residual:.2e} ({finding.residual / FLOOR:,.2f} floors), {result.starts} starts, "
+        f"residual {finding.residual:.2e} ({floors_text(finding.residual)}), {result.starts} starts, "
         f"{result.iterations} iterations, {result.diagnostics.agreeing_starts} runs agree, stopped: {result.stopped}"
     )
     checks = [Check(name, "failed" if finding.state == "budget" else "made", text, STAGE)]
@@ -237,7 +238,9 @@ def _checks(model: Model, candidate: Candidate, settings: Settings) -> list[Chec
     if finding.calibration is not None:
         checks.append(Check(calibrated, "skipped", finding.calibration, STAGE))
     else:
-        checks.append(Check(calibrated, "made", f"{len(finding.limits)} classes, same budget and engine", STAGE))
+        checks.append(
+            Check(calibrated, "made", f"same budget and engine; classes: {', '.join(finding.limits) or 'none'}", STAGE)
+        )
     feature = f"l2-feature distance of {model.name}"
     if candidate.feature_distance is not None:
         checks.append(Check(feature, "made", f"{candidate.feature_distance:.4g}", STAGE))

@@ -65,14 +65,15 @@ def residual_maps(probe: Pixels, reconstruction: Pixels) -> tuple[Pixels, Pixels
     return colour, np.repeat(amplified[..., None], 3, axis=-1), scale
 
 
-def comparison(probe: Pixels, other: Pixels, title: str, text: str) -> list[Figure]:
-    """A reconstruction (or replay, or original) with its two residual maps."""
+def comparison(probe: Pixels, other: Pixels, size: str, title: str, text: str) -> list[Figure]:
+    """The probe beside a reconstruction (or replay, or original), and their two residual maps: a row of four."""
     signed, amplified, scale = residual_maps(probe, other)
     levels = f"{scale} level" + ("" if scale == 1 else "s")
     gain = 255 / scale
     return [
+        Figure("The image", size, probe),
         Figure(title, text, other),
-        Figure("Signed residual", f"red: probe brighter, blue: darker; full colour at ±{levels} of 255", signed),
+        Figure("Signed residual", f"red: image brighter, blue: darker; full colour at ±{levels} of 255", signed),
         Figure("Amplified residual", f"absolute difference × {gain:.3g}, white at {levels}", amplified),
     ]
 

@@ -99,6 +99,7 @@ def render(document: ReportDocument, figures: Sequence[Figure] = ()) -> str:
         "more_reasons": [reason for reason in document.verdict.reasons if reason != document.verdict.line],
         "figures": figures,
         "residual_note": _residual_note(figures),
+        "time": _time,
         "trust_text": _TRUST[document.trust],
         "stages": _stages(document),
         "coverage_text": _coverage_text(document),
@@ -114,6 +115,17 @@ def render(document: ReportDocument, figures: Sequence[Figure] = ()) -> str:
         "digest": digest_text(hashlib.sha256(document.to_jcs()).digest()),
     }
     return environment.from_string(source).render(context)
+
+
+def floors_text(residual: float) -> str:
+    """A residual in rounding floors, to three digits."""
+    floors = residual / ROUNDING_FLOOR
+    return f"{floors:.2f} floors" if floors < 100 else f"{floors:,.0f} floors"
+
+
+def _time(text: str) -> str:
+    """A time of the document for people, to the second."""
+    return f"{text[:10]} {text[11:19]} UTC"
 
 
 def _value(recorded: Any) -> float | None:
@@ -137,7 +149,7 @@ def _residual_note(figures: Sequence[Figure]) -> str:
     if not any(figure.title == "Signed residual" for figure in figures):
         return ""
     return (
-        "Residual maps are the probe minus the picture to their left, in levels of 255. A true match leaves rounding "
+        "Residual maps are the image minus the picture to their left, in levels of 255. A true match leaves rounding "
         "noise without structure; a wrong one leaves edges and shapes."
     )
 
@@ -195,7 +207,7 @@ def _candidate(c: ReportCandidate) -> dict[str, str]:
         "model": c.model,
         "registered": f"by {c.author}" if c.author else "by the auditor",
         "residual": _number(c.residual),
-        "floors": "none" if residual is None else f"{residual / ROUNDING_FLOOR:,.2f}",
+        "floors": "none" if residual is None else floors_text(residual).removesuffix(" floors"),
         "outcome": outcome,
     }
 
