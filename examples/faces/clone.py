@@ -22,7 +22,7 @@ RECOLOUR = ((1.0, 0.10, 0.0), (0.05, 0.95, 0.0), (0.0, 0.05, 0.80))
 
 
 def fine_tune(original: Generator, seed: int, steps: int = STEPS, rate: float = RATE) -> torch.nn.Module:
-    """A copy of the original's module after `steps` Adam steps towards its recoloured samples; BatchNorm stays fixed."""
+    """A copy of the original's module after `steps` Adam steps towards its recoloured samples; BatchNorm fixed."""
     rng = torch.Generator().manual_seed(seed)
     module = copy.deepcopy(original.module).eval().requires_grad_(True)
     matrix = torch.tensor(RECOLOUR)

@@ -2,8 +2,8 @@
 
     python -m examples.faces.demo [--out DIR] [--faces N]
 
-A developer's ledger with three witnesses and a 2-of-3 policy is made, the generator is registered (a `model:v1` entry),
-its `generate()` is wrapped and called until 64 faces are on the record. Then an auditor verifies 14 probes and one table
+A developer's ledger with three witnesses and a 2-of-3 policy is made, the generator is registered (`model:v1`),
+its `generate()` is wrapped and called until 64 faces are on the record. Then an auditor verifies 14 probes; one table
 is printed. Exit 1 if any verdict is not the expected one.
 """
 
@@ -108,7 +108,7 @@ def studio(folder: Path, faces: int) -> list[NDArray[np.uint8]]:
 
 
 def edited_copy(folder: Path, picture: Path) -> None:
-    """The same ledger after somebody changed one character of that picture's entry, in the bundle that the log serves."""
+    """The same ledger after somebody changed one character of that picture's entry, in the served bundle."""
     with Ledger.open(folder / "studio.ledger", mode="read") as ledger:
         leaf = ledger.entry(ledger.find(pixels=read_image(picture).pixel_digest)[0])
     at = leaf.rindex(b'"sig":"') + 20

@@ -77,12 +77,11 @@ def write(
     piece = crop(logged, rng)
     clone = save(of_clone, folder / "of-clone.png")
     jpeg = {"quality": 85}
+    webp = {"lossless": True, "exact": True}
     v = Verdict
     return [
         Probe("logged face, PNG", logged_file, (v.LOGGED,)),
-        Probe(
-            "the same as lossless WebP", save(logged, folder / "logged.webp", lossless=True, exact=True), (v.LOGGED,)
-        ),
+        Probe("the same as lossless WebP", save(logged, folder / "logged.webp", **webp), (v.LOGGED,)),
         Probe("the same as JPEG 85", save(logged, folder / "logged.jpg", **jpeg), (v.DERIVED,)),
         Probe("its 90 % crop, PNG", save(piece, folder / "crop.png"), (v.DERIVED,)),
         Probe("its 90 % crop, JPEG 85", save(piece, folder / "crop.jpg", **jpeg), (v.DERIVED,)),
