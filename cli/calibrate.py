@@ -58,6 +58,7 @@ def calibrate(
 
     Python: plausible.attribution.calibration.calibrate
     """
+    sources.require_attribution()
     from ..attribution.generators import load_model_folder
 
     folder = _folder(which, ledger)

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from . import calibrate, config, doctor, init, keys, log, models, node, pack, replay, report, vault
+from . import attribute, calibrate, config, doctor, init, keys, log, models, node, pack, replay, report, vault, verify
 
 RECORD, VERIFY, OPERATE = "Record", "Verify", "Operate"
 
@@ -61,7 +61,9 @@ COMMANDS: tuple[Command, ...] = (
     Command(("vault", "erase"), RECORD, "delete a record for good", vault.erase),
     Command(("keys", "generate"), RECORD, "make a private key in a file", keys.generate),
     Command(("keys", "show"), RECORD, "print the verifier keys of key files", keys.show),
+    Command(("verify",), VERIFY, "one verdict a picture, with every check behind it", verify.verify),
     Command(("replay",), VERIFY, "run the recorded call again and compare", replay.replay),
+    Command(("attribute",), VERIFY, "which generator could have made it, by inversion alone", attribute.attribute),
     Command(("report",), VERIFY, "render a report as one HTML file", report.report),
     Command(("pack",), VERIFY, "make one archive for a court", pack.pack),
     Command(("node", "serve"), OPERATE, "serve a ledger's public folder over HTTP", node.serve),

@@ -66,7 +66,7 @@ def _run(argv: list[str] | None) -> int:
         output.note(f"pd: {describe_os_error(error)}")
         return INCOMPLETE
     except Exception as error:  # noqa: BLE001  the boundary: a bug becomes exit code 70 and a file
-        return _bug(error)
+        return report_bug(error)
     if code == INTERRUPTED:
         return _interrupted()
     return code if isinstance(code, int) else 0
@@ -105,8 +105,11 @@ def _click_error(error: Exception) -> int:
     return USAGE
 
 
-def _bug(error: Exception) -> int:
-    """Keep the traceback in a file and say where; the file names the versions, the command line, no locals."""
+def report_bug(error: Exception, what: str = "") -> int:
+    """Keep the traceback in a file and say where; the file names the versions, the command line, no locals.
+
+    Returns the exit code of a bug; `what` says what was being worked on.
+    """
     import platform
     import tempfile
     import traceback
@@ -130,7 +133,8 @@ def _bug(error: Exception) -> int:
             continue
         where = str(path)
         break
-    output.note(f"pd: internal error ({type(error).__name__}); the traceback is in {where}")
+    about = f" with {what}" if what else ""
+    output.note(f"pd: internal error{about} ({type(error).__name__}); the traceback is in {where}")
     return BUG
 
 

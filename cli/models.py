@@ -93,6 +93,7 @@ def verify(names: Names = None, ledger: LedgerFolder = None) -> None:
 
     Python: plausible.attribution.generators.load_model_folder
     """
+    sources.require_attribution()
     from ..attribution.generators import load_model_folder
     from ..schemas.text import digest_text
 

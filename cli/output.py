@@ -106,7 +106,7 @@ def _place(temporary: Path, path: Path) -> None:
 @contextlib.contextmanager
 def progress(title: str, total: int | None) -> Generator[Any]:
     """A function `advance(n=1, note="")`; draws a bar on stderr only if a person is watching."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if not _watched():
         yield lambda _count=1, _note="": None
         return
     from rich.console import Console
@@ -120,3 +120,32 @@ def progress(title: str, total: int | None) -> Generator[Any]:
             bar.update(task, advance=count, description=f"{title} {text}".rstrip())
 
         yield advance
+
+
+@contextlib.contextmanager
+def stages() -> Generator[Any]:
+    """A function `(stage, done, total)`; draws one bar, that of the current stage, if a person is watching."""
+    if not _watched():
+        yield lambda _stage, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("verifying", total=None)
+        current = ""
+
+        def tell(stage: str, done: int, total: int) -> None:
+            nonlocal current
+            if stage != current:
+                current = stage
+                bar.reset(task)
+            bar.update(task, description=printable(stage), completed=done, total=total)
+
+        yield tell
+
+
+def _watched() -> bool:
+    """Whether a person may be looking at stderr."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

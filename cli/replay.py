@@ -49,6 +49,7 @@ def replay(
     """
     import io
 
+    sources.require_attribution()
     from ..attribution.replay import replay as run
     from ..ledger.images import read_image
 

@@ -100,6 +100,21 @@ def served(flag: str | None, policy_flag: Path | None = None) -> Generator[Serve
         yield ServedLog(str(where), log, checkpoint, note, accepted)
 
 
+def has_attribution() -> bool:
+    """Whether the extra `attribution` is here: without torch only evidence can be checked."""
+    from importlib.util import find_spec
+
+    return find_spec("torch") is not None and find_spec("safetensors") is not None
+
+
+def require_attribution() -> None:
+    """`SetupError` that says what to install, if the extra `attribution` is not here."""
+    from ..schemas.errors import SetupError
+
+    if not has_attribution():
+        raise SetupError("this needs torch: pip install 'plausible-deniability[attribution]'")
+
+
 def policy(flag: Path | None) -> Policy | None:
     """The policy the settings name, or None; a line on stderr says so if a file chose it."""
     from ..ledger.policy import Policy
