@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Callable
 from functools import cache
+from typing import Any, cast
 
 import numpy as np
 import PIL.Image as Pillow
@@ -117,7 +118,7 @@ def _record() -> Record:
     return Record(
         context=Context(author=vkey, chain=CHAIN, draw=7, file=file, model=digest_text(_model()), pixels=pixels),
         latent=seeds.latent_record(z, prior="normal", seed_secret=SEED_SECRET, keep_values=True),
-        style={"psi": Input(grade="captured", value=jcs.wrap_number(0.7))},
+        style={"psi": Input(grade="captured", value=cast("Any", jcs.wrap_number(0.7)))},
         call=Call(
             arguments={"z": {"input": "latent"}, "title": "a face"}, batch=Batch(index=0, size=1), callable="toy.make"
         ),
