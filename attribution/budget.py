@@ -38,7 +38,7 @@ class Budget:
     lm_starts: int = 2
     lm_iterations: int = 24
     lm_chords: int = 3
-    rounds: int = 4
+    rounds: int = 2
     exact_iterations: int = 4
     seconds: float | None = None
 

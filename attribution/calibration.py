@@ -57,7 +57,7 @@ class Limits:
     denial: float | None
     """None below 29 own pictures."""
     attribution: float | None
-    """None below 29 negatives."""
+    """None below 29 negatives, or below 15 in a processed class."""
     failures: int
     failure_bound: float
     n: int
@@ -125,7 +125,8 @@ def derive(class_name: str, rows: ClassRows) -> Limits:
     strict = class_name in STRICT
     counted = [row for row in rows.negatives if strict or not row.derivative]
     other = tuple(finite(row.residual) for row in counted)
-    attribution = limits.attribution_limit(other)
+    least = limits.MIN_NEGATIVES if strict else limits.MIN_NEGATIVES_PROCESSED
+    attribution = limits.attribution_limit(other, least)
     bar = UNPROCESSED_FAILURE if strict else attribution
     failures = len(own) if bar is None else sum(residual > bar for residual in own)
     return Limits(
@@ -179,7 +180,7 @@ def calibrate(
     folder: Path | str,
     *,
     classes: Sequence[str] = RELAXED,
-    n: int = 50,
+    n: int | Mapping[str, int] = 50,
     budget: Budget | None = None,
     negatives: Mapping[str, Sequence[Negative]] | None = None,
     first_seed: int = 1_000_000,
@@ -192,9 +193,9 @@ def calibrate(
 ) -> Calibration:
     """Measure a model folder's generator and write `calibrations/inversion-KEY.json`; what it says.
 
-    In each class `n` fresh own pictures (29 and more give a denial limit), seeds from `first_seed` on, every class its
-    own pictures; and `negatives[class]`. Interrupted runs go on from their journal. `UsageError` for a budget with a
-    time guard: rows must not depend on the machine's speed.
+    In each class `n` (or `n[class]`) fresh own pictures (29 and more give a denial limit), seeds from `first_seed` on,
+    every class its own pictures; and `negatives[class]`. Interrupted runs go on from their journal. `UsageError` for a
+    budget with a time guard: rows must not depend on the machine's speed.
     """
     budget = budget or Budget()
     if budget.seconds is not None:
@@ -241,14 +242,14 @@ def calibrate(
 
 
 def _jobs(
-    classes: Sequence[str], n: int, negatives: Mapping[str, Sequence[Negative]], first_seed: int
+    classes: Sequence[str], n: int | Mapping[str, int], negatives: Mapping[str, Sequence[Negative]], first_seed: int
 ) -> tuple[list[Job], set[tuple[str, str]]]:
     """All jobs, and the (kind, name) of derivatives. Seeds differ between classes, so no two share a picture."""
     jobs: list[Job] = []
     derivative: set[tuple[str, str]] = set()
     for name in classes:
         start = first_seed + RELAXED.index(name) * 100_000
-        jobs += own_jobs(name, range(start, start + n))
+        jobs += own_jobs(name, range(start, start + (n if isinstance(n, int) else n[name])))
         for index, negative in enumerate(negatives.get(name, ())):
             if negative.kind == OWN:
                 raise UsageError("a negative cannot be of the kind 'own'")

@@ -18,6 +18,8 @@ CONFIDENCE = 0.95
 COVERAGE = 0.90
 MIN_OWN = 29
 MIN_NEGATIVES = 29
+MIN_NEGATIVES_PROCESSED = 15
+"""Processed classes separate from unrelated sources alone, which lie far off: fewer of them will do."""
 NEGATIVE_MARGIN = 2.0
 """The attribution limit is the smallest residual of a negative divided by this."""
 
@@ -35,9 +37,12 @@ def denial_limit(own: Sequence[float]) -> float | None:
     return float(np.sort(np.asarray(own))[int(covered[0]) - 1]) if covered.size else None
 
 
-def attribution_limit(negatives: Sequence[float]) -> float | None:
-    """Half the smallest residual of a negative; None below 29 of them (95 %: at most 10 % of such lie below it)."""
-    return min(negatives) / NEGATIVE_MARGIN if len(negatives) >= MIN_NEGATIVES else None
+def attribution_limit(negatives: Sequence[float], least: int = MIN_NEGATIVES) -> float | None:
+    """Half the smallest residual of a negative; None below `least` of them.
+
+    With 29 at most 10 % of such sources lie below the smallest, at 95 % confidence; with 15 at most 18 %.
+    """
+    return min(negatives) / NEGATIVE_MARGIN if len(negatives) >= least else None
 
 
 def failure_bound(failures: int, n: int) -> float:

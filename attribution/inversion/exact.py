@@ -28,8 +28,6 @@ MAX_LATENT_SHARE = 0.25
 INTERIOR_STEPS = 40
 INTERIOR_GAP = 1e-4
 """Levels: the programme stops when its optimum is known this well."""
-TRUST = 4.0
-"""Levels: a programme that moves a sample further than this is outside its linearisation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +60,13 @@ def guard(z: Tensor, latent: LatentSpec, samples: int) -> str | None:
     elif latent.prior == "sphere" and abs(square / latent.dim - 1) > 1e-3:
         return f"|z|^2 = {square:.1f} lies off the prior's sphere"
     return None
+
+
+def _least_squares_step(jacobian: Tensor, error: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, float]:
+    """(dz [d], 0): the Gauss-Newton step, which leads near the polytope from further off."""
+    system = jacobian @ jacobian.T
+    system.diagonal().add_(1e-9 * float(system.diagonal().max()))
+    return -torch.linalg.solve(system, jacobian @ error), 0.0
 
 
 def chebyshev_step(jacobian: Tensor, error: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, float]:
@@ -144,7 +149,8 @@ def _largest(value: Tensor, change: Tensor) -> float:
 def certify(network: Network, probe: Tensor, z: Tensor, *, iterations: int) -> Certificate:
     """Search from latent [d] near the floor for one that publishes the probe, uint8 [H, W, C]; the best one met.
 
-    Each iteration costs one Jacobian, one or two linear programmes and pictures of the owner's module.
+    Each iteration costs one Jacobian, two Gauss-Newton steps that bring a start from a few floors down to the least
+    squares, two linear programmes, and a picture of the owner's module after each.
     """
     generator = network.generator
     levels = probe.permute(2, 0, 1).flatten().double()
@@ -158,25 +164,25 @@ def certify(network: Network, probe: Tensor, z: Tensor, *, iterations: int) -> C
         return error, float(error.abs().max()), int((picture != probe).sum()), picture
 
     z = z.float().cpu()
-    error, largest, mismatches, picture = measure(z)
-    best = Certificate(z, picture, mismatches, largest, 0)
+    state = measure(z)
+    best = Certificate(z, state[3], state[2], state[1], 0)
     used = 0
     while used < iterations and best.mismatches:
         _, jacobian = network.linearise(z.to(network.device), precise=True)
         used += 1
         steep = (jacobian * 255).cpu().double()
         moved = False
-        for _ in range(2):  # the same Jacobian twice: it hardly changes over so small a step
-            delta, predicted = chebyshev_step(steep, error, lower, upper)
-            if predicted > TRUST:
-                break
+        for step in (_least_squares_step, _least_squares_step, chebyshev_step, chebyshev_step):
+            # the same Jacobian for all four: it hardly changes over so small a distance
+            delta = step(steep, state[0], lower, upper)[0]
             trial = project((z.double() + delta).float()[None], generator.latent)[0]
-            error_there, largest_there, mismatches_there, picture_there = measure(trial)
-            if (mismatches_there, largest_there) < (best.mismatches, best.largest_error):
-                best = Certificate(trial, picture_there, mismatches_there, largest_there, used)
-            if largest_there < largest:
-                z, error, largest, moved = trial, error_there, largest_there, True
-            if not best.mismatches or not moved:
+            there = measure(trial)
+            if (there[2], there[1]) < (best.mismatches, best.largest_error):
+                best = Certificate(trial, there[3], there[2], there[1], used)
+            squares = step is _least_squares_step
+            if float(there[0].square().sum()) < float(state[0].square().sum()) if squares else there[1] < state[1]:
+                z, state, moved = trial, there, True
+            if not best.mismatches:
                 break
         if not moved:
             break

@@ -26,8 +26,8 @@ LADDER = (10.0, 10**0.5, 1.0, 10**-0.5, 1e-1, 1e-2, 1e-3, 1e-5)
 DAMPING_RANGE = (1e-3, 1e3)
 HOPELESS_DAMPING = 1e4
 FLAT_PATIENCE = 4
-FLAT_GAIN = 0.04
-"""A run whose residual fell by less than 4 % over four Jacobians is flat."""
+FLAT_GAIN = 0.06
+"""A run whose residual fell by less than 6 % over four Jacobians is flat."""
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from plausible.attribution.budget import FLOOR
 from plausible.attribution.calibration import Calibration, calibrate
-from plausible.attribution.classes import RELAXED
+from plausible.attribution.classes import RELAXED, STRICT
 from plausible.attribution.measure import Row
 
 from benchmarks.attribution.sources import calibration_negatives
@@ -49,11 +49,11 @@ def main(arguments: argparse.Namespace) -> int:
             flush=True,
         )
 
-    wanted = calibration_negatives()
+    wanted = calibration_negatives(processed=arguments.strangers)
     calibration = calibrate(
         arguments.folder or model_folder(),
         classes=arguments.classes,
-        n=arguments.n,
+        n={name: arguments.n_unprocessed if name in STRICT else arguments.n for name in arguments.classes},
         negatives={name: wanted[name] for name in arguments.classes},
         workers=arguments.workers,
         threads=arguments.threads,
@@ -72,7 +72,11 @@ def main(arguments: argparse.Namespace) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="another model folder than the face generator's")
-    parser.add_argument("--n", type=int, default=50, help="own faces in each class")
+    parser.add_argument("--n", type=int, default=50, help="own faces in each processed class")
+    parser.add_argument("--n-unprocessed", type=int, default=100, help="own faces as they are")
+    parser.add_argument(
+        "--strangers", type=int, default=15, help="emoji and digits in a processed class, half of each"
+    )
     parser.add_argument("--classes", nargs="+", default=list(RELAXED), choices=RELAXED)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)

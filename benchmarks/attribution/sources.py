@@ -34,18 +34,25 @@ def strangers(count: int, odd: bool) -> list[Negative]:
     return found
 
 
+def _alternating(count: int) -> list[Negative]:
+    both = strangers(-(-count // 2), odd=True)
+    half = len(both) // 2
+    return [n for pair in zip(both[:half], both[half:], strict=True) for n in pair][:count]
+
+
 def benchmark_negatives() -> list[Job]:
     """The 50 negatives of faces.py: 20 clone's faces, 15 emoji, 15 digits."""
     negatives = [*clone_faces(range(1, 21)), *strangers(15, odd=False)]
     return [Job("unprocessed", n.kind, n.name, 500_000 + i, n.pixels) for i, n in enumerate(negatives)]
 
 
-def calibration_negatives(clones: int = 20, others: int = 20, processed: int = 15) -> Mapping[str, list[Negative]]:
-    """Unprocessed: clone's faces, emoji and digits. Other classes: emoji and digits, and five clone's faces to list."""
+def calibration_negatives(clones: int = 15, others: int = 8, processed: int = 15) -> Mapping[str, list[Negative]]:
+    """Unprocessed: clone's faces, `others` emoji and digits each. Other classes: `processed` of those two together, and
+    two clone's faces, which are listed only."""
     found: dict[str, list[Negative]] = {}
     for name in RELAXED:
         if name in STRICT:
             found[name] = [*clone_faces(range(1001, 1001 + clones)), *strangers(others, odd=True)]
         else:
-            found[name] = [*clone_faces(range(1101, 1106)), *strangers(processed, odd=True)]
+            found[name] = [*clone_faces(range(1101, 1103)), *_alternating(processed)]
     return found
