@@ -74,9 +74,7 @@ if __name__ == "__main__":
     parser.add_argument("--folder", type=Path, help="another model folder than the face generator's")
     parser.add_argument("--n", type=int, default=50, help="own faces in each processed class")
     parser.add_argument("--n-unprocessed", type=int, default=100, help="own faces as they are")
-    parser.add_argument(
-        "--strangers", type=int, default=15, help="emoji and digits in a processed class, half of each"
-    )
+    parser.add_argument("--strangers", type=int, default=15, help="emoji and digits in a processed class, half of each")
     parser.add_argument("--classes", nargs="+", default=list(RELAXED), choices=RELAXED)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
