@@ -23,6 +23,7 @@ from plausible.ledger.tree import MemoryTree, hash_leaf
 # spec_entries.py lies beside this script, which tests load by its path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from spec_entries import EXAMPLES as ENTRY_EXAMPLES
+from spec_reports import EXAMPLES as REPORT_EXAMPLES
 
 SPEC = Path(__file__).resolve().parent / "spec"
 _PLACE = re.compile(r"<!-- example: ([a-z_]+) -->\n.*?<!-- end -->\n", re.DOTALL)
@@ -128,6 +129,7 @@ EXAMPLES: dict[str, Callable[[], str]] = {
     "proof": proof,
     "tiles": tiles,
     **ENTRY_EXAMPLES,
+    **REPORT_EXAMPLES,
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from .calibration import CalibrationDocument
 from .copies import CopyCalibration
 from .document import Document
 from .envelope import Envelope
@@ -37,6 +38,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "opening": Opening,
     "manifest": Manifest,
     "receipt": Receipt,
+    "calibration": CalibrationDocument,
     "copies": CopyCalibration,
     "report": ReportDocument,
 }

@@ -135,3 +135,23 @@ def test_the_python_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.Mo
     names["ledger"].flush()
     assert len(list(names["ledger"].records())) == 3
     names["ledger"].close()
+
+
+def field_names(document: type[Any]) -> set[str]:
+    """Every JSON field name of a document and of the documents inside it."""
+    schema = document.model_json_schema(by_alias=True)
+    return {name for part in [schema, *schema.get("$defs", {}).values()] for name in part.get("properties", {})}
+
+
+@pytest.mark.parametrize("page", ["record", "opening", "receipt", "report", "calibration", "copies"])
+def test_every_field_name_stands_in_its_page(page: str) -> None:
+    """Formats cannot change later: what is stored was specified before."""
+    from plausible.schemas.calibration import CalibrationDocument
+    from plausible.schemas.generate import DOCUMENTS
+
+    documents = {**DOCUMENTS, "calibration": CalibrationDocument}
+    text = (ROOT / "docs" / "spec" / f"{page}.md").read_text(encoding="utf-8")
+    missing = sorted(
+        name for name in field_names(documents[page]) if f"`{name}`" not in text and f'"{name}"' not in text
+    )
+    assert not missing
