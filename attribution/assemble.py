@@ -313,12 +313,13 @@ def figures(o: Outcome) -> list[Figure]:
         if item.replay is not None and item.replay.pixels.shape[:2] == probe.shape[:2]:
             text = f"entry {item.finding.index}: {item.finding.replay}"
             found += comparison(probe, item.replay.pixels, size, "Replayed from the record", text)
-    if o.copy is not None and o.original is not None:
-        text = f"entry {o.original.index} by {o.copy.transformation}"
-        found += comparison(probe, o.copy.picture, size, "Nearest logged picture", text)
     order: Callable[[Candidate], float] = lambda c: np.inf if c.finding.residual is None else c.finding.residual  # noqa: E731
     for candidate in sorted(o.candidates, key=order)[:_SHOWN]:
         found += _reconstruction(candidate, size)
+    if o.copy is not None and o.original is not None:
+        counts = "" if o.findings.copies.found is not None else "not a copy: "
+        text = f"{counts}entry {o.original.index} by {o.copy.transformation}, residual {o.copy.residual:.2e}"
+        found += comparison(probe, o.copy.picture, size, "Nearest logged picture", text)
     return found or [Figure("The image", size, probe)]
 
 

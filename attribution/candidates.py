@@ -222,7 +222,7 @@ def _checks(model: Model, candidate: Candidate, settings: Settings) -> list[Chec
         return [Check(name, "failed", finding.reason, STAGE)]
     text = (
         f"residual {finding.residual:.2e} ({floors_text(finding.residual)}), {result.starts} starts, "
-        f"{result.iterations} iterations, {result.diagnostics.agreeing_starts} runs agree, stopped: {result.stopped}"
+        f"{result.iterations} iterations, runs that agree: {result.diagnostics.agreeing_starts}, {result.stopped}"
     )
     checks = [Check(name, "failed" if finding.state == "budget" else "made", text, STAGE)]
     if finding.resized:

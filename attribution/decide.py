@@ -142,6 +142,13 @@ def _by_candidates(findings: Findings) -> Decision | None:
     return _attributed(best, how, [c.name for _, c, _ in within[1:]])
 
 
+def attribution_limit(attribution: float | None, denial: float | None) -> float | None:
+    """The limit that counts for the unprocessed class: of the calibration's negatives, cut at ATTRIBUTION_REACH."""
+    if attribution is None or denial is None:
+        return None
+    return min(attribution, ATTRIBUTION_REACH * denial)
+
+
 def _attribution_limit(candidate: CandidateFinding) -> float | None:
     """Only the unprocessed limit separates a generator from its clones; a resized probe is not unprocessed."""
     if candidate.state != "inverted" or candidate.calibration is not None or candidate.resized:
@@ -149,9 +156,7 @@ def _attribution_limit(candidate: CandidateFinding) -> float | None:
     if candidate.uncounted is not None:  # a latent as large as the picture comes close to anything
         return None
     limits = candidate.limits.get(UNPROCESSED)
-    if limits is None or limits.attribution is None:
-        return None
-    return min(limits.attribution, ATTRIBUTION_REACH * limits.denial)
+    return None if limits is None else attribution_limit(limits.attribution, limits.denial)
 
 
 def _strength(candidate: CandidateFinding) -> str:

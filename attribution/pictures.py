@@ -123,11 +123,9 @@ def chart(rows: Sequence[ChartRow]) -> str:
 def _row(row: ChartRow, y: float, x: Callable[[float], float], left: float, end: float) -> list[str]:
     name = row.name if len(row.name) <= 20 else row.name[:19] + "…"
     out = [f'<text x="{left - 12}" y="{y + 4:.1f}" text-anchor="end" fill="#1b1f24">{escape(name)}</text>']
-    if row.attribution is not None:
-        out.append(_bar(left, x(row.attribution), y, "#1a7f37", f"attribution limit {row.attribution:.2e}"))
     if row.denial:
         widest = max(limit for _, limit in row.denial)
-        start = x(row.attribution) if row.attribution is not None else left
+        start = min(x(row.attribution), x(widest)) if row.attribution is not None else left
         out.append(_bar(start, x(widest), y, "#d4a72c", f"nothing decisive: own changed pictures up to {widest:.2e}"))
         out.append(_bar(x(widest), x(row.margin * widest), y, "#eed888", f"margin up to {row.margin * widest:.2e}"))
         out.append(_bar(x(row.margin * widest), end, y, "#d0d7de", "beyond every limit"))
@@ -138,6 +136,8 @@ def _row(row: ChartRow, y: float, x: Callable[[float], float], left: float, end:
             )
     else:
         out.append(_bar(left, end, y, "#eaeef2", "no limits: not calibrated"))
+    if row.attribution is not None:
+        out.append(_bar(left, x(row.attribution), y, "#1a7f37", f"attribution limit {row.attribution:.2e}"))
     place = x(row.residual)
     anchor, shift = ("end", -10) if place > end - 90 else ("start", 10)
     out.append(f'<circle cx="{place:.1f}" cy="{y:.1f}" r="6.5" fill="#1b1f24" stroke="#fff" stroke-width="2"/>')

@@ -17,6 +17,7 @@ from ..schemas import jcs
 from ..schemas.errors import EvidenceError
 from ..schemas.report import REPORT_TYPE, ReportCandidate, ReportDocument
 from ..schemas.text import digest_text
+from .decide import DENIAL_MARGIN, UNPROCESSED, attribution_limit
 from .findings import ROUNDING_FLOOR
 from .pictures import ChartRow, Figure, chart
 
@@ -89,7 +90,8 @@ def render(document: ReportDocument, figures: Sequence[Figure] = ()) -> str:
 
     source = files(__package__ or "plausible.attribution").joinpath("templates/report.html.j2").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    rows = [row for c in document.candidates if (row := _chart_row(c)) is not None]
+    classes = set(document.scope.classes)
+    rows = [row for c in document.candidates if (row := _chart_row(c, classes)) is not None]
     # chart() escapes the names it is given; nothing else on the page is marked safe
     drawn = Markup(chart(rows)) if rows else None  # noqa: S704
     context: dict[str, Any] = {
@@ -192,14 +194,13 @@ def _candidate(c: ReportCandidate) -> dict[str, str]:
         outcome = f"{c.mismatches} samples differ" if c.mismatches is not None else "inverted"
         if c.reason:
             outcome += f"; {c.reason}"
-    for label, recorded, form in (
-        ("log10 likelihood ratio", c.log10_lr, ".2f"), ("conformal p", c.conformal_p, ".3f"),
-        ("l2-feature distance", c.feature_distance, ".3e"),
-    ):  # fmt: skip
-        if recorded is not None:
-            outcome += f"; {label} {_number(recorded, form)}"
-    if c.log10_lr_cap is not None:
-        outcome += f" (cap {_number(c.log10_lr_cap, '.2f')})"
+    if c.log10_lr is not None:
+        cap = f" (cap {_number(c.log10_lr_cap, '.2f')})" if c.log10_lr_cap is not None else ""
+        outcome += f"; log10 likelihood ratio {_number(c.log10_lr, '.2f')}{cap}"
+    if c.conformal_p is not None:
+        outcome += f"; conformal p {_number(c.conformal_p, '.3f')}"
+    if c.feature_distance is not None:
+        outcome += f"; l2-feature distance {_number(c.feature_distance, '.3e')}"
     if c.resized:
         outcome += "; the probe was resized to its size"
     return {
@@ -212,14 +213,18 @@ def _candidate(c: ReportCandidate) -> dict[str, str]:
     }
 
 
-def _chart_row(c: ReportCandidate) -> ChartRow | None:
+def _chart_row(c: ReportCandidate, classes: set[str]) -> ChartRow | None:
+    """The candidate's residual and the limits that count for it: those of the scope, as decide.py uses them."""
     residual = _value(c.residual)
     if residual is None:
         return None
-    denial = [(name, value) for name, limits in c.limits.items() if (value := _value(limits.denial)) is not None]
-    unprocessed = c.limits.get("unprocessed")
-    attribution = None if unprocessed is None or c.resized else _value(unprocessed.attribution)
-    return ChartRow(c.name, residual, attribution, denial)
+    wanted = {name: limits for name, limits in c.limits.items() if name in classes or c.resized}
+    denial = [(name, value) for name, limits in wanted.items() if (value := _value(limits.denial)) is not None]
+    unprocessed = c.limits.get(UNPROCESSED)
+    attribution = None
+    if unprocessed is not None and not c.resized:
+        attribution = attribution_limit(_value(unprocessed.attribution), _value(unprocessed.denial))
+    return ChartRow(c.name, residual, attribution, denial, DENIAL_MARGIN)
 
 
 def _scores(document: ReportDocument) -> list[dict[str, str]]:
