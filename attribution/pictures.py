@@ -101,7 +101,7 @@ def chart(rows: Sequence[ChartRow]) -> str:
 
     out = [
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Residuals against limits" '
-        'font-family="inherit" font-size="12" xmlns="http://www.w3.org/2000/svg">'
+        'font-family="inherit" font-size="12">'
     ]
     bottom = top + row_height * len(rows)
     for power in range(int(low), int(high) + 1):
