@@ -173,8 +173,9 @@ def _attributed(candidate: CandidateFinding, how: str, others: list[str]) -> Dec
     if others:
         reasons.append(f"so do, within their own limits: {', '.join(others)}")
     return Decision(
-        Verdict.ATTRIBUTED, line, "inversion", tuple(reasons), model=candidate.model, author=candidate.author
-    )
+        Verdict.ATTRIBUTED, line, "inversion", tuple(reasons), model=candidate.model, author=candidate.author,
+        model_name=candidate.name,
+    )  # fmt: skip
 
 
 # --- 12, 3, 4, 5 -------------------------------------------------------------------------------------------------

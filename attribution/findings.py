@@ -144,3 +144,4 @@ class Decision:
     model: str | None = None
     author: str | None = None
     self_attested: bool = False
+    model_name: str | None = None  # of the generator that was attributed, as this verification calls it

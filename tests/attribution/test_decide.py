@@ -79,6 +79,8 @@ ROWS = [
     ("exact, but the latent is as large as the image", candidate(exact=True, residual=1e-6, uncounted="12288 numbers"),
      Verdict.INCONCLUSIVE),
     ("within the attribution limit", candidate(residual=2.5e-6), Verdict.ATTRIBUTED),
+    ("beyond ten denial limits, whatever the negatives say", candidate(residual=2.1e-5, limits=LIMITS | {
+        "unprocessed": replace(LIMITS["unprocessed"], attribution=0.1)}), Verdict.INCONCLUSIVE),
     ("between unprocessed and class limits", candidate(residual=2e-4), Verdict.INCONCLUSIVE),
     ("between one and two widest limits", candidate(residual=1.5e-3), Verdict.INCONCLUSIVE),
     ("just beyond two widest limits", candidate(residual=DENIAL_MARGIN * 1e-3 * 1.0001), Verdict.DENIABLE),
@@ -146,7 +148,7 @@ def test_the_deepest_residual_is_attributed_and_the_others_are_named() -> None:
     near = replace(FAR, residual=2.9e-6)
     clone = replace(FAR, model="sha256:" + "b" * 64, name="clone", residual=1.3e-6)
     decision = decide(replace(DENIABLE, candidates=(near, clone)), RELAXED)
-    assert decision.model == clone.model
+    assert (decision.model, decision.model_name) == (clone.model, "clone")
     assert "faces" in decision.reasons[1]
 
 
