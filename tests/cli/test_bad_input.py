@@ -340,7 +340,8 @@ def read_only(folder: Path) -> Generator[None]:
             for path, mode in modes.items():
                 path.chmod(mode)
         return
-    if shutil.which("mount") is None or subprocess.run(["mount", "--bind", folder, folder], stderr=-3).returncode:
+    bind = ["mount", "--bind", str(folder), str(folder)]
+    if shutil.which("mount") is None or subprocess.run(bind, stderr=subprocess.DEVNULL, check=False).returncode:
         pytest.skip("running as root, and nothing can be mounted here")
     try:
         subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
