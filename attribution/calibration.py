@@ -125,8 +125,7 @@ def derive(class_name: str, rows: ClassRows) -> Limits:
     strict = class_name in STRICT
     counted = [row for row in rows.negatives if strict or not row.derivative]
     other = tuple(finite(row.residual) for row in counted)
-    least = limits.MIN_NEGATIVES if strict else limits.MIN_NEGATIVES_PROCESSED
-    attribution = limits.attribution_limit(other, least)
+    attribution = limits.attribution_limit(other) if strict else limits.stranger_limit(other)
     bar = UNPROCESSED_FAILURE if strict else attribution
     failures = len(own) if bar is None else sum(residual > bar for residual in own)
     return Limits(

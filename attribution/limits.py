@@ -18,7 +18,7 @@ CONFIDENCE = 0.95
 COVERAGE = 0.90
 MIN_OWN = 29
 MIN_NEGATIVES = 29
-MIN_NEGATIVES_PROCESSED = 15
+MIN_STRANGERS = 15
 """Processed classes separate from unrelated sources alone, which lie far off: fewer of them will do."""
 NEGATIVE_MARGIN = 2.0
 """The attribution limit is the smallest residual of a negative divided by this."""
@@ -37,12 +37,22 @@ def denial_limit(own: Sequence[float]) -> float | None:
     return float(np.sort(np.asarray(own))[int(covered[0]) - 1]) if covered.size else None
 
 
-def attribution_limit(negatives: Sequence[float], least: int = MIN_NEGATIVES) -> float | None:
-    """Half the smallest residual of a negative; None below `least` of them.
+def attribution_limit(negatives: Sequence[float]) -> float | None:
+    """Half the smallest residual of a negative; None below 29 of them.
 
-    With 29 at most 10 % of such sources lie below the smallest, at 95 % confidence; with 15 at most 18 %.
+    What an attribution by residual rests on (unprocessed class). With 29 negatives at most 10 % of such sources lie
+    below the smallest, at 95 % confidence; half of it is the margin for those.
     """
-    return min(negatives) / NEGATIVE_MARGIN if len(negatives) >= least else None
+    return min(negatives) / NEGATIVE_MARGIN if len(negatives) >= MIN_NEGATIVES else None
+
+
+def stranger_limit(strangers: Sequence[float]) -> float | None:
+    """The smallest residual of an unrelated source's picture, processed alike; None below 15 of them.
+
+    The limit of a processed class. Nothing is attributed by it: it says which own inversions found nothing better than
+    a stranger does, and so failed. With 15 at most 18 % of such sources lie below it, at 95 % confidence.
+    """
+    return min(strangers) if len(strangers) >= MIN_STRANGERS else None
 
 
 def failure_bound(failures: int, n: int) -> float:

@@ -12,6 +12,7 @@ from plausible.attribution.limits import (
     denial_limit,
     failure_bound,
     log10_likelihood_ratio,
+    stranger_limit,
 )
 
 residuals = st.lists(st.floats(1e-9, 1.0), min_size=2, max_size=80)
@@ -44,6 +45,11 @@ def test_attribution_limit_lies_below_every_negative() -> None:
     values = [0.5, *([0.9] * 28)]
     assert attribution_limit(values) == 0.25
     assert attribution_limit(values[:28]) is None
+
+
+def test_a_processed_class_is_bounded_by_the_nearest_stranger() -> None:
+    assert stranger_limit([3.0, 0.5] * 8) == 0.5
+    assert stranger_limit([3.0] * 14) is None
 
 
 @given(residuals, st.floats(0, 2))
