@@ -320,7 +320,7 @@ class RecordedCall:
     ) -> tuple[tuple[Any, ...], dict[str, Any], _Committed | None]:
         """Draw the latents the caller left out, and put them where they belong."""
         spec = self.latent
-        if spec is None or spec.shape is None:
+        if spec is None:
             return args, kwargs, None
         place = self._position(spec.name)
         given: Any = None
@@ -331,6 +331,11 @@ class RecordedCall:
         count = self._count(spec, given, args, kwargs)
         if count is None:
             return args, kwargs, None
+        if spec.shape is None:
+            raise UsageError(
+                f"the shape of the latent {spec.name!r} is not known: pass it, or wrap with "
+                f"latent=LatentInput({spec.name!r}, shape)"
+            )
         prior = spec.prior or "normal"
         if prior not in PRIORS:
             raise UsageError(f"latents of the prior {prior!r} cannot be drawn from committed seeds: pass {spec.name}=")
@@ -468,13 +473,15 @@ def _latent_input(
 ) -> LatentInput | None:
     if given is None:
         return None
-    known = model.latent
+    # the manifest's config names the latent; a generator of the attribution room knows its size itself
+    shape, prior = model.latent or (None, "normal")
+    size = getattr(target, "latent_dim", None)
+    if shape is None and isinstance(size, int):
+        shape = (size,)
     if isinstance(given, LatentInput):
-        shape, prior = given.shape or (known[0] if known else None), given.prior or (known[1] if known else "normal")
-        return LatentInput(given.name, shape, prior, given.batch)
-    prior = known[1] if known else "normal"
+        return LatentInput(given.name, given.shape or shape, given.prior or prior, given.batch)
     if isinstance(given, str):
-        return LatentInput(given, known[0] if known else None, prior)
+        return LatentInput(given, shape, prior)
     signature = _signature(target)
     names = list(signature.parameters) if signature else []
     if not names:

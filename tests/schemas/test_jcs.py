@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 from plausible.schemas import jcs
@@ -28,6 +29,28 @@ def test_what_is_encoded_is_accepted_and_means_the_same(value: Any) -> None:
     data = jcs.encode(value)
     assert jcs.decode(data) == value
     assert jcs.encode(jcs.decode(data)) == data
+
+
+ODD = st.characters(exclude_categories=["Cs"]) | st.sampled_from(
+    [*map(chr, range(0x21)), '"', "\\", "/", "\x7f", "\u2028"]
+)
+ANY_TEXT = st.text(ODD, max_size=8)
+ANY_VALUES = st.recursive(
+    st.none() | st.booleans() | SAFE | FLOATS | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(ANY_VALUES)
+def test_the_fast_path_writes_what_rfc8785_writes(value: Any) -> None:
+    assert jcs.encode(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize("value", ["\ud800", {"\ud800": 1}, ["a\udfff"], 2**53, {1: 2}, {"a": object()}, b"", {b"": 1}])
+def test_the_fast_path_refuses_what_has_no_jcs(value: Any) -> None:
+    with pytest.raises(UsageError):
+        jcs.encode(value)
 
 
 def test_the_serialisation_example_of_rfc_8785() -> None:

@@ -1,0 +1,103 @@
+"""What `ledger.wrap` adds to a call at 64x64, accepted not awaited: python -m benchmarks.ledger.wrap_overhead
+
+The control is the same call unwrapped, in the same run. Blocks of calls alternate between the two; before each block
+the ledger is flushed, so that a control block never pays for entries of the block before it. A wrapped call pays for
+reading states and hashing its picture itself, and for sharing the interpreter with the writer's thread, which signs,
+commits and cosigns (three witnesses in process) while the block runs. Everything is on a real disk with real flushes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from plausible.attribution.generators import save_model_folder
+from plausible.attribution.generators.dcgan import DCGAN64
+from plausible.ledger import Ledger
+
+SAMPLING = {"output_range": [-1, 1], "rounding": "mul127.5_add128_trunc"}
+
+
+def measure(call: Callable[[Any], Any], latents: list[Any]) -> list[float]:
+    """Seconds of each call."""
+    seconds: list[float] = []
+    for z in latents:
+        start = time.perf_counter()
+        call(z)
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--blocks", type=int, default=10)
+    parser.add_argument("--calls", type=int, default=40, help="calls in a block")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--limit-ms", type=float, default=1.0)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    module = DCGAN64().eval()
+    with tempfile.TemporaryDirectory(prefix="wrap-overhead-") as folder, torch.inference_mode():
+        save_model_folder(Path(folder) / "model", "faces", module, "dcgan-64", {}, SAMPLING)
+        witnesses = ("one.example/w", "two.example/w", "three.example/w")
+        with Ledger.init(Path(folder) / "l", author="models.example/studio", witnesses=witnesses) as ledger:
+            ledger.register_model("faces", folder=Path(folder) / "model")
+            rows = {}
+            for name, wrapped in (
+                ("latent given", ledger.wrap(module, model="faces", latent="z")),
+                ("latent drawn", ledger.wrap(module, model="faces", latent="z")),
+            ):
+                rows[name] = compare(ledger, module, wrapped, options, drawn=name == "latent drawn")
+            counters = ledger.counters
+            ledger.flush()
+            assert counters.failed == 0 and counters.accepted == counters.submitted, counters
+    for name, row in rows.items():
+        print(f"{name}: " + "  ".join(f"{key} {value:.3f}" for key, value in row.items()))
+    print(json.dumps({"format": "plausible.bench.wrap_overhead/1", "limit_ms": options.limit_ms, "rows": rows}))
+    worst = max(row["overhead_ms"] for row in rows.values())
+    print(f"median overhead {worst:.3f} ms a call, limit {options.limit_ms} ms", file=sys.stderr)
+    return 0 if worst < options.limit_ms else 1
+
+
+def compare(ledger: Ledger, module: Any, wrapped: Any, options: argparse.Namespace, *, drawn: bool) -> dict[str, float]:
+    """Medians over all calls of the alternating blocks, in milliseconds."""
+    plain: list[float] = []
+    recorded: list[float] = []
+    whole: list[float] = []
+    for block in range(options.blocks + 1):
+        latents = [torch.randn(1, 100) for _ in range(options.calls)]
+        ledger.flush()
+        control = measure(module, latents)
+        ledger.flush()
+        start = time.perf_counter()
+        # an integer in the latent's place asks for that many committed latents
+        taken = measure(wrapped, [1] * len(latents) if drawn else latents)
+        ledger.flush()
+        if block:  # the first block warms up
+            plain += control
+            recorded += taken
+            whole.append((time.perf_counter() - start - sum(control)) / len(latents))
+    quartiles = statistics.quantiles(recorded, n=4)
+    return {
+        "n": len(recorded),
+        "plain_ms": statistics.median(plain) * 1e3,
+        "wrapped_ms": statistics.median(recorded) * 1e3,
+        "wrapped_q1_ms": quartiles[0] * 1e3,
+        "wrapped_q3_ms": quartiles[2] * 1e3,
+        "overhead_ms": (statistics.median(recorded) - statistics.median(plain)) * 1e3,
+        "mean_overhead_ms": (statistics.fmean(recorded) - statistics.fmean(plain)) * 1e3,
+        "with_flush_ms": statistics.median(whole) * 1e3,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
