@@ -8,7 +8,7 @@
 
     [batch]
     entries = 1000
-    wait_ms = 2.0
+    wait_ms = 50.0
 
     [[witness]]
     name = "notary"
@@ -54,7 +54,7 @@ class LedgerConfig:
     sync: str = "lazy"
     spool: str = "spool.journal"
     batch_entries: int = 1000
-    batch_wait_ms: float = 2.0
+    batch_wait_ms: float = 50.0
     witnesses: tuple[WitnessConfig, ...] = ()
 
     def to_toml(self) -> str:
@@ -103,7 +103,7 @@ class LedgerConfig:
         batch = _table(table.get("batch", {}), f"{path}: [batch]")
         _refuse_unknown(batch, {"entries", "wait_ms"}, f"{path}: [batch]")
         entries = batch.get("entries", 1000)
-        wait_ms = batch.get("wait_ms", 2.0)
+        wait_ms = batch.get("wait_ms", 50.0)
         if not isinstance(entries, int) or isinstance(entries, bool) or not 1 <= entries <= 100_000:
             raise SetupError(f"{path}: batch.entries is a number from 1 to 100000")
         if not isinstance(wait_ms, (int, float)) or isinstance(wait_ms, bool) or not 0 <= wait_ms <= 10_000:

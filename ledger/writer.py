@@ -39,9 +39,9 @@ from .witness import Witness
 
 _log = logging.getLogger("plausible.ledger")
 
-MAX_WAITING = 4096
+MAX_WAITING = 2048
 """Submissions in memory at most; above it `submit` waits, so nothing is dropped and memory stays bounded."""
-HEAD_SECONDS = 0.25
+HEAD_SECONDS = 1.0
 """Without anybody waiting, a head is signed this long after the first entry it is to cover."""
 POLL_SECONDS = 0.2
 """How often submissions of other processes are looked for."""
@@ -72,6 +72,16 @@ class Counters:
     torn_bytes: int = 0
     exceptions: int = 0
     """Exceptions of wrapped calls, which pass through and are not logged."""
+
+
+def _breathe() -> None:
+    """Let a recording thread have the interpreter.
+
+    A thread that waits for the interpreter's lock asks for it only after 5 ms, and `sleep(0)` would take the lock back
+    before it wakes: a generator whose every operation gives the lock away would wait at each of them. A real sleep, if
+    short, gives it to whoever wants it.
+    """
+    time.sleep(0.00005)
 
 
 class Writer:
@@ -334,8 +344,7 @@ class Writer:
             except Exception as error:  # noqa: BLE001  (one bad argument must not stop the others)
                 _log.exception("a generation could not be recorded")
                 self._fail(receipt, SetupError(f"a generation could not be recorded: {type(error).__name__}: {error}"))
-            # Recording threads run Python too: give the interpreter away between two records.
-            time.sleep(0)
+            _breathe()
         return sealed
 
     def _store(self, sealed: Sequence[tuple[Submission, Receipt]]) -> None:

@@ -11,6 +11,7 @@ Reading never draws: the streams after a recorded call are bit-equal to those af
 
 from __future__ import annotations
 
+import functools
 import random
 import struct
 import sys
@@ -80,17 +81,25 @@ def _numpy_state(generator: Any) -> Any:
     return generator.get_state(legacy=False)
 
 
-def _global_sources() -> Iterable[_Source]:
+@functools.lru_cache(maxsize=16)
+def _known_sources(torch: bool, cuda: bool, numpy: bool) -> tuple[_Source, ...]:
+    found: list[_Source] = []
+    if torch:
+        module = sys.modules["torch"]
+        found.append(_Source(TORCH_CPU, "torch.Generator", module.default_generator.get_state, "cpu"))
+        for index, generator in enumerate(module.cuda.default_generators if cuda else ()):
+            found.append(_Source(f"{TORCH_CUDA}:{index}", "torch.Generator", generator.get_state, f"cuda:{index}"))
+    if numpy:
+        read = sys.modules["numpy"].random.get_state
+        found.append(_Source(NUMPY, "RandomState/MT19937", functools.partial(read, legacy=False)))
+    found.append(_Source(PYTHON, "random.Random", random.getstate))
+    return tuple(found)
+
+
+def _global_sources() -> tuple[_Source, ...]:
     torch = _module("torch")
-    if torch is not None:
-        yield _Source(TORCH_CPU, "torch.Generator", torch.default_generator.get_state, "cpu")
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            for index, generator in enumerate(torch.cuda.default_generators):
-                yield _Source(f"{TORCH_CUDA}:{index}", "torch.Generator", generator.get_state, f"cuda:{index}")
-    numpy = _module("numpy")
-    if numpy is not None:
-        yield _Source(NUMPY, "RandomState/MT19937", lambda: numpy.random.get_state(legacy=False))
-    yield _Source(PYTHON, "random.Random", random.getstate)
+    cuda = torch is not None and torch.cuda.is_initialized()
+    return _known_sources(torch is not None, cuda, _module("numpy") is not None)
 
 
 def _numpy_kind(generator: Any) -> str:

@@ -6,6 +6,7 @@ record, its commitment and everything durable are made in the writer's thread (`
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...schemas import jcs
 from ...schemas.errors import UsageError
@@ -29,18 +29,18 @@ from ...schemas.record import (
     Record,
     Rng,
     RngSource,
-    Tensor,
     Tolerance,
 )
-from ...schemas.text import b64, digest_text
-from ..digests import file_digest, pixel_digest, tensor_digest
+from ...schemas.text import b64, digest_text, parse_digest
+from ..digests import file_digest, tensor_digest
 from ..receipt import Receipt
-from ..record import commit, new_record_secret
+from ..record import commit_encoded, new_record_secret
 from ..vault import GENERATION, Submission
-from .capture import Stream, encode_state
+from .capture import ARGUMENT, Stream, encode_state
 from .environment import environment
-from .outputs import Picture, Rounding, pictures, tensor_bytes_digest
-from .values import record_value, tensor_document
+from .frozen import FrozenTensor, freeze, tensor_bytes
+from .outputs import Picture, Rounding, pictures
+from .values import freeze_input, record_arguments, record_inputs, record_value
 
 if TYPE_CHECKING:
     from ..ledger import Ledger
@@ -99,13 +99,40 @@ class CallFacts:
     """What one call was, shared by its images."""
 
     callable: str
-    arguments: dict[str, Any]
+    arguments: Mapping[str, Any] = field(repr=False)
+    """Frozen arguments by name."""
     environment: Environment
-    streams: tuple[Stream, ...] = ()
-    style: Mapping[str, Input] | None = None
-    noise: Mapping[str, Input] | None = None
+    streams: tuple[Stream, ...] = field(default=(), repr=False)
+    style: Mapping[str, tuple[Any, Grade]] | None = field(default=None, repr=False)
+    noise: Mapping[str, tuple[Any, Grade]] | None = field(default=None, repr=False)
     tolerance: Tolerance | None = None
-    extra: Any = None
+    extra: Any = field(default=None, repr=False)
+    made: list[CallDocuments] = field(default_factory=list["CallDocuments"], repr=False)
+    """The documents, once the first image's record was made: a batch shares them."""
+
+    def documents(self) -> CallDocuments:
+        """The parts of a record that all images of the call share."""
+        if not self.made:
+            sources = tuple(_source(stream) for stream in self.streams)
+            self.made.append(
+                CallDocuments(
+                    arguments=_with_references(record_arguments(self.arguments), self.streams),
+                    rng=Rng(sources=sources) if sources else None,
+                    style=record_inputs(self.style),
+                    noise=record_inputs(self.noise),
+                )
+            )
+        return self.made[0]
+
+
+@dataclass(frozen=True, slots=True)
+class CallDocuments:
+    """Shared parts of the records of one call."""
+
+    arguments: dict[str, Any]
+    rng: Rng | None
+    style: dict[str, Input] | None
+    noise: dict[str, Input] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +143,8 @@ class Captured:
     chain: bytes
     model: KnownModel
     draw: int
-    width: int
-    height: int
-    mode: str
-    pixels: bytes
+    picture: Picture
     file: bytes | None
-    tensor: bytes | None
     latent: LatentValue | None
     call: CallFacts
     index: int
@@ -130,8 +153,9 @@ class Captured:
     def record(self) -> Record:
         """The private record."""
         file = None if self.file is None else digest_text(self.file)
-        pixels = digest_text(self.pixels)
-        sources = tuple(_source(stream) for stream in self.call.streams)
+        shown, tensor = self.picture.developed(), self.picture.tensor
+        pixels = digest_text(shown.digest)
+        shared = self.call.documents()
         return Record(
             context=Context(
                 author=self.author,
@@ -141,23 +165,23 @@ class Captured:
                 model=digest_text(self.model.digest),
                 pixels=pixels,
             ),
-            rng=Rng(sources=sources) if sources else None,
+            rng=shared.rng,
             latent=None if self.latent is None else self.latent.document(),
-            style=dict(self.call.style) if self.call.style else None,
-            noise=dict(self.call.noise) if self.call.noise else None,
+            style=shared.style,
+            noise=shared.noise,
             call=Call(
-                arguments=self.call.arguments,
+                arguments=shared.arguments,
                 batch=Batch(index=self.index, size=self.size),
                 callable=self.call.callable,
             ),
             environment=self.call.environment,
             output=Output(
                 file=file,
-                height=self.height,
-                mode="RGBA" if self.mode == "RGBA" else "RGB",
+                height=shown.height,
+                mode="RGBA" if shown.mode == "RGBA" else "RGB",
                 pixels=pixels,
-                tensor=None if self.tensor is None else digest_text(self.tensor),
-                width=self.width,
+                tensor=None if tensor is None else digest_text(tensor.digest),
+                width=shown.width,
             ),
             tolerance=self.call.tolerance,
             extra=self.call.extra,
@@ -166,28 +190,45 @@ class Captured:
     def seal(self, key: bytes) -> Submission:
         """The record with a fresh secret, committed to; runs in the writer's thread."""
         record, secret = self.record(), new_record_secret()
+        commitment, encoded = commit_encoded(record, secret)
         return Submission(
             key=key,
             kind=GENERATION,
             model=self.model.digest,
             name=self.model.name,
             draw=self.draw,
-            pixels=self.pixels,
+            pixels=parse_digest(record.context.pixels),
             file=self.file,
-            commitment=commit(record, secret),
+            commitment=commitment,
             secret=secret,
-            record=record.to_jcs(),
+            record=encoded,
         )
 
 
 def _source(stream: Stream) -> RngSource:
-    import hashlib
-
     algorithm, state = encode_state(stream)
-    device = stream.device or "cpu"
     return RngSource(
-        algorithm=algorithm, device=device, sha256=digest_text(hashlib.sha256(state).digest()), state=b64(state)
+        algorithm=algorithm,
+        device=stream.device or "cpu",
+        sha256=digest_text(hashlib.sha256(state).digest()),
+        state=b64(state),
     )
+
+
+def _with_references(recorded: dict[str, Any], streams: Sequence[Stream]) -> dict[str, Any]:
+    """Generators among the arguments as {"rng": place in rng.sources}."""
+    for place, stream in enumerate(streams):
+        if not stream.name.startswith(f"{ARGUMENT}:"):
+            continue
+        path = stream.name.removeprefix(f"{ARGUMENT}:")
+        if path in recorded:
+            recorded[path] = {"rng": place}
+            continue
+        base, _, number = path.removesuffix("]").rpartition("[")
+        items = recorded.get(base)
+        if isinstance(items, list) and number.isdecimal():
+            cast("list[Any]", items)[int(number)] = {"rng": place}
+    return recorded
 
 
 class Recorder:
@@ -229,7 +270,7 @@ class Recorder:
 
     def recorded_extra(self, given: Any) -> Any:
         """Free data in recorded form."""
-        return jcs.wrap_value(given, lambda item: record_value(item, {}))
+        return jcs.wrap_value(freeze(given), record_value)
 
     def draws(self, count: int) -> list[int]:
         """Durably reserved draws for `count` images."""
@@ -248,18 +289,13 @@ class Recorder:
         """One entry per picture of a call."""
         receipts: list[Receipt] = []
         for index, picture in enumerate(made):
-            height, width, channels = picture.pixels.shape
             captured = Captured(
                 author=self.ledger.author_vkey,
                 chain=self.ledger.chain,
                 model=model,
                 draw=draws[index],
-                width=width,
-                height=height,
-                mode="RGB" if channels == 3 else "RGBA",
-                pixels=pixel_digest(picture.pixels),
+                picture=picture,
                 file=None if files is None else files[index],
-                tensor=picture.tensor,
                 latent=latents[index],
                 call=call,
                 index=index,
@@ -313,11 +349,11 @@ class Recorder:
             raise UsageError("a seed_secret without its latent")
         facts = CallFacts(
             callable=callable,
-            arguments=record_all(call or {}),
+            arguments=freeze(dict(call or {})),
             environment=environment(device, dtype),
             streams=tuple(streams),
-            style=record_inputs(style),
-            noise=record_inputs(noise),
+            style=freeze_inputs(style),
+            noise=freeze_inputs(noise),
             tolerance=self.tolerance(tolerance),
             extra=self.recorded_extra(extra),
         )
@@ -332,70 +368,23 @@ class Recorder:
         return receipt
 
 
-def record_all(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments in recorded form, none of them a generator."""
-    from .values import record_arguments
-
-    return record_arguments(arguments, {})
-
-
-def record_inputs(inputs: Mapping[str, Any] | None, grade: Grade = "captured") -> dict[str, Input] | None:
-    """Named style or noise inputs: arrays with their bytes, everything else in recorded form."""
-    if not inputs:
-        return None
-    recorded: dict[str, Input] = {}
-    for name, value in inputs.items():
-        tensor = tensor_document(value)
-        if tensor is not None:
-            data = b64(tensor_data(value))
-            tensor = Tensor(dtype=tensor.dtype, sha256=tensor.sha256, shape=tensor.shape, values=data)
-            recorded[name] = Input(grade=grade, tensor=tensor)
-            continue
-        form: Any = jcs.wrap_value(value, lambda item: record_value(item, {}))
-        if isinstance(form, dict) and set(form) == {"image"}:
-            recorded[name] = Input(grade=grade, image=str(form["image"]))
-        else:
-            recorded[name] = Input(grade=grade, value=form)
-    return recorded
-
-
-def tensor_data(value: Any) -> bytes:
-    """Little-endian contiguous bytes of a tensor or array."""
-    if isinstance(value, np.ndarray):
-        array = cast("NDArray[Any]", value)
-        return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
-    flat = value.detach().cpu().contiguous().reshape(-1)
-    if not flat.numel():
-        return b""
-    import torch
-
-    return flat.view(torch.uint8).numpy().tobytes()
+def freeze_inputs(inputs: Mapping[str, Any] | None) -> dict[str, tuple[Any, Grade]] | None:
+    """Named style or noise inputs given by the caller."""
+    return {name: (freeze_input(value), "captured") for name, value in inputs.items()} if inputs else None
 
 
 def latent_value(
     value: Any, *, prior: str, seed_secret: bytes | None = None, grade: Grade | None = None
 ) -> LatentValue:
     """A latent array or tensor, without its batch axis, as it stands in a record."""
-    array: Any = value if hasattr(value, "shape") else np.asarray(value, dtype=np.float32)
-    dtype = array.dtype.name if isinstance(array, np.ndarray) else str(array.dtype).removeprefix("torch.")
+    if isinstance(value, FrozenTensor) and value.data is not None:
+        dtype, shape, data = value.dtype, value.shape, value.data
+    else:
+        dtype, shape, data = tensor_bytes(value if hasattr(value, "shape") else np.asarray(value, dtype=np.float32))
     committed = seed_secret is not None
     return LatentValue(
-        dtype=dtype,
-        shape=tuple(int(axis) for axis in array.shape),
-        data=tensor_data(array),
-        prior=prior,
-        seed_secret=seed_secret,
-        grade=grade or ("committed-fresh" if committed else "captured"),
+        dtype, shape, data, prior, seed_secret, grade or ("committed-fresh" if committed else "captured")
     )
 
 
-__all__ = [
-    "CallFacts",
-    "Captured",
-    "KnownModel",
-    "LatentValue",
-    "Recorder",
-    "latent_value",
-    "record_inputs",
-    "tensor_bytes_digest",
-]
+__all__ = ["CallFacts", "Captured", "KnownModel", "LatentValue", "Recorder", "freeze_inputs", "latent_value"]

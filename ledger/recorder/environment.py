@@ -61,7 +61,7 @@ def _torch_flags(torch: Any, kind: str) -> tuple[tuple[str, Any], ...]:
         ("deterministic", torch.are_deterministic_algorithms_enabled()),
         ("matmul_precision", torch.get_float32_matmul_precision()),
         ("mkldnn", bool(torch.backends.mkldnn.enabled)),
-        ("denormals_flushed", _flushes_denormals(torch)),
+        ("denormals_flushed", _flushes_denormals()),
     ]
     if kind == "cuda":
         cudnn = torch.backends.cudnn
@@ -74,9 +74,10 @@ def _torch_flags(torch: Any, kind: str) -> tuple[tuple[str, Any], ...]:
     return tuple(flags)
 
 
-def _flushes_denormals(torch: Any) -> bool:
-    # there is no getter: the smallest denormal halves to zero only where they are flushed
-    return not bool((torch.tensor(2.0**-148) / 2).item())
+def _flushes_denormals(one: float = 1.0) -> bool:
+    # There is no getter. torch.set_flush_denormal acts on this thread's whole floating point unit, Python's included;
+    # the factor is an argument so that nothing folds the product beforehand.
+    return 5e-324 * one == 0.0
 
 
 @functools.lru_cache(maxsize=64)

@@ -21,10 +21,10 @@ from ..digests import file_digest
 from ..receipt import Receipt
 from ..seeds import derive, latent, new_seed_secret
 from .capture import Snapshot
-from .core import CallFacts, LatentValue, Recorder, latent_value, record_inputs
+from .core import CallFacts, LatentValue, Recorder, freeze_inputs, latent_value
 from .environment import environment
+from .frozen import freeze
 from .outputs import pictures
-from .values import record_arguments
 
 
 class Generation:
@@ -55,7 +55,7 @@ class Generation:
         self._streams = streams
         self._tolerance, self._extra = tolerance, extra
         self._snapshot: Snapshot | None = None
-        self._recorded: dict[str, Any] = {}
+        self._frozen: dict[str, Any] = {}
         self._latents: list[LatentValue | None] = []
         self._draws: list[int] = []
         self._open = False
@@ -63,7 +63,7 @@ class Generation:
 
     def __enter__(self) -> Self:
         self._snapshot = Snapshot(self._arguments, streams=self._streams)
-        self._recorded = record_arguments(self._arguments, {})
+        self._frozen = freeze(self._arguments)
         self._open = True
         return self
 
@@ -126,11 +126,11 @@ class Generation:
         streams = tuple(self._snapshot.used())
         facts = CallFacts(
             callable=self._callable,
-            arguments=self._recorded,
+            arguments=self._frozen,
             environment=environment(self._device, self._dtype),
             streams=streams,
-            style=record_inputs(self._style),
-            noise=record_inputs(self._noise),
+            style=freeze_inputs(self._style),
+            noise=freeze_inputs(self._noise),
             tolerance=self._recorder.tolerance(self._tolerance),
             extra=self._recorder.recorded_extra(self._extra),
         )

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...schemas.errors import UsageError
-from ..digests import array_digest, canonical_pixels, tensor_digest
+from ..digests import canonical_pixels
+from .frozen import FrozenPixels, FrozenTensor, freeze_pixels, freeze_tensor
 
 _CHANNELS = (1, 3, 4)
 
@@ -30,13 +31,37 @@ class Rounding:
     low: float
     high: float
 
+    @property
+    def centred(self) -> bool:
+        """Whether the range is [-1, 1] already."""
+        return (self.low, self.high) == (-1.0, 1.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture: canonical uint8 [H, W, 3 or 4], and the tensor digest of what it was rounded from."""
+    """One picture and what it was rounded from, where that is known.
 
-    pixels: NDArray[np.uint8] = field(repr=False)
-    tensor: bytes | None = None
+    A small raw output is only copied in the caller's thread and rounded in the writer's: then `pixels` is None until
+    `developed`.
+    """
+
+    pixels: FrozenPixels | None
+    tensor: FrozenTensor | None = None
+    rounding: Rounding | None = None
+    channels_first: bool = False
+
+    def developed(self) -> FrozenPixels:
+        """The picture's samples or digest."""
+        if self.pixels is not None:
+            return self.pixels
+        assert self.tensor is not None and self.tensor.data is not None and self.rounding is not None  # noqa: S101
+        raw = np.frombuffer(self.tensor.data, dtype=self.tensor.dtype).reshape(self.tensor.shape)
+        samples = round_array(raw, self.rounding)
+        if samples.ndim == 2:
+            samples = samples[..., None]
+        elif self.channels_first:
+            samples = samples.transpose(1, 2, 0)
+        return freeze_pixels(canonical_pixels(samples), owned=True)
 
 
 def pictures(result: Any, rounding: Rounding | None) -> list[Picture]:
@@ -52,7 +77,7 @@ def pictures(result: Any, rounding: Rounding | None) -> list[Picture]:
             return found
     pil = sys.modules.get("PIL.Image")
     if pil is not None and isinstance(result, pil.Image):
-        return [Picture(_pil_samples(result))]
+        return [Picture(freeze_pixels(_pil_samples(result), owned=True))]
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(result, torch.Tensor):
         return _from_tensor(torch, cast("Any", result).detach(), rounding)
@@ -92,62 +117,77 @@ def _from_array(array: NDArray[Any], rounding: Rounding | None) -> list[Picture]
     batched, first = _split(array.shape, "an array")
     rows = array if batched else array[None]
     if array.dtype == np.uint8:
-        return [Picture(canonical_pixels(row.transpose(1, 2, 0) if first else row)) for row in rows]
+        return [
+            Picture(freeze_pixels(canonical_pixels(row.transpose(1, 2, 0) if first else row), owned=False))
+            for row in rows
+        ]
     if array.dtype.kind != "f":
         raise UsageError(f"an array of {array.dtype} is no picture: return uint8 samples or floats")
     rule = _need(rounding)
-    if rows.ndim == 3:
-        rows = rows[..., None]
-    raw = rows.astype(np.float32, copy=False)
-    unit = (raw - np.float32(rule.low)) / np.float32(rule.high - rule.low)
+    return [_latent_picture(freeze_tensor(row), row, rule, first) for row in rows]
+
+
+def _latent_picture(frozen: FrozenTensor, row: NDArray[Any], rule: Rounding, first: bool) -> Picture:
+    """A picture that is rounded later if its raw output was copied, else now."""
+    if frozen.data is not None and frozen.dtype in ("float16", "float32", "float64"):
+        return Picture(None, frozen, rule, first)
+    samples = round_array(row, rule)
+    if samples.ndim == 2:
+        samples = samples[..., None]
+    elif first:
+        samples = samples.transpose(1, 2, 0)
+    return Picture(freeze_pixels(canonical_pixels(samples), owned=True), frozen)
+
+
+def round_array(array: NDArray[Any], rule: Rounding) -> NDArray[np.uint8]:
+    """8-bit samples of raw outputs, in float32 and operation by operation, bit-equal to the same in torch on a CPU."""
+    raw = array.astype(np.float32, copy=False)
+
+    def unit() -> NDArray[np.float32]:
+        return (raw - np.float32(rule.low)) / np.float32(rule.high - rule.low)
+
     if rule.rule == "mul127.5_add128_trunc":
-        centred = raw if (rule.low, rule.high) == (-1.0, 1.0) else unit * np.float32(2) - np.float32(1)
+        centred = raw if rule.centred else unit() * np.float32(2) - np.float32(1)
         levels = np.clip(centred * np.float32(127.5) + np.float32(128), 0, 255)
     elif rule.rule == "mul255_add0.5_floor":
-        levels = np.clip(unit * np.float32(255) + np.float32(0.5), 0, 255)
+        levels = np.clip(unit() * np.float32(255) + np.float32(0.5), 0, 255)
     else:
-        levels = np.round(np.clip(unit, 0, 1) * np.float32(255))
-    samples = levels.astype(np.uint8)
-    if first:
-        samples = samples.transpose(0, 2, 3, 1)
-    return [Picture(canonical_pixels(sample), array_digest(row)) for sample, row in zip(samples, rows, strict=True)]
+        levels = np.round(np.clip(unit(), 0, 1) * np.float32(255))
+    return levels.astype(np.uint8)
 
 
 def _from_tensor(torch: Any, tensor: Any, rounding: Rounding | None) -> list[Picture]:
     batched, first = _split(tuple(tensor.shape), "a tensor")
-    rows = tensor if batched else tensor[None]
     if tensor.dtype == torch.uint8:
-        return _from_array(rows.cpu().numpy() if rows.ndim > 3 else rows.cpu().numpy()[..., None], None)
+        return _from_array(tensor.cpu().numpy(), None)
     if not tensor.is_floating_point():
         raise UsageError(f"a tensor of {tensor.dtype} is no picture: return uint8 samples or floats")
     rule = _need(rounding)
-    if rows.ndim == 3:
-        rows = rows[..., None]
+    if tensor.device.type == "cpu" and tensor.dtype in (torch.float16, torch.float32, torch.float64):
+        return _from_array(tensor.numpy(), rule)
+    rows = tensor if batched else tensor[None]
     with torch.no_grad():
         raw = rows.to(torch.float32)
-        unit = (raw - rule.low) / (rule.high - rule.low)
         if rule.rule == "mul127.5_add128_trunc":
-            centred = raw if (rule.low, rule.high) == (-1.0, 1.0) else unit * 2 - 1
+            centred = raw if rule.centred else (raw - rule.low) / (rule.high - rule.low) * 2 - 1
             levels = (centred * 127.5 + 128).clamp(0, 255)
         elif rule.rule == "mul255_add0.5_floor":
-            levels = (unit * 255 + 0.5).clamp(0, 255)
+            levels = ((raw - rule.low) / (rule.high - rule.low) * 255 + 0.5).clamp(0, 255)
         else:
-            levels = (unit.clamp(0, 1) * 255).round()
-        samples = levels.to(torch.uint8)
-        if first:
-            samples = samples.permute(0, 2, 3, 1)
-        pixels = samples.cpu().contiguous().numpy()
-        digests = [tensor_bytes_digest(row) for row in rows]
-    return [Picture(canonical_pixels(sample), digest) for sample, digest in zip(pixels, digests, strict=True)]
+            levels = (((raw - rule.low) / (rule.high - rule.low)).clamp(0, 1) * 255).round()
+        samples = levels.to(torch.uint8).cpu().numpy()
+        return _rounded(samples, rows, first)
 
 
-def tensor_bytes_digest(tensor: Any) -> bytes:
-    """`plausible.tensor/1` of a torch tensor, shape as it is."""
-    torch = sys.modules["torch"]
-    flat = tensor.detach().cpu().contiguous()
-    dtype = str(flat.dtype).removeprefix("torch.")
-    data = flat.reshape(-1).view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-    return tensor_digest(dtype, tuple(flat.shape), data)
+def _rounded(samples: NDArray[np.uint8], rows: Any, first: bool) -> list[Picture]:
+    if samples.ndim == 3:
+        samples = samples[..., None]
+    if first:
+        samples = samples.transpose(0, 2, 3, 1)
+    return [
+        Picture(freeze_pixels(canonical_pixels(sample), owned=True), freeze_tensor(row))
+        for sample, row in zip(samples, rows, strict=True)
+    ]
 
 
 def _need(rounding: Rounding | None) -> Rounding:

@@ -15,6 +15,11 @@ from ...schemas.errors import UsageError
 from .wrap import RecordedCall, function_proxy
 
 
+def _plain(target: Any) -> Any:
+    """What unpickling a stand-in gives: the object itself, unrecorded."""
+    return target
+
+
 def object_proxy(target: Any, facts: RecordedCall) -> Any:
     """A recorded stand-in for `target`; a plain function where its class allows no other instance."""
     kind = type(target)
@@ -25,8 +30,8 @@ def object_proxy(target: Any, facts: RecordedCall) -> Any:
     def deep_copy(_self: Any, memo: dict[int, Any]) -> Any:
         return copy.deepcopy(target, memo)
 
-    def reduce(_self: Any, protocol: Any) -> Any:
-        return target.__reduce_ex__(protocol)
+    def reduce(_self: Any, _protocol: Any) -> Any:
+        return _plain, (target,)
 
     members = {
         "__call__": call,

@@ -1,83 +1,85 @@
 """Arguments as they stand in a record: small values whole, arrays and pictures by digest, everything else by its type.
 
-1, "a", [1, 2]            as they are; floats and large integers wrapped (jcs)
-tensor, array             {"tensor": {dtype, sha256, shape, values: null}}
-PIL image                 {"image": D}                          pixel digest
-bytes                     {"bytes": D}
-a random generator        {"rng": i}                            source i of the record's `rng`
-anything else             {"opaque": "module.Class"}
+    1, "a", [1, 2]            as they are; floats and large integers wrapped (jcs)
+    tensor, array             {"tensor": {dtype, sha256, shape, values: null}}
+    PIL image                 {"image": D}                          pixel digest
+    bytes                     {"bytes": D}
+    a random generator        {"rng": i}                            source i of the record's `rng`
+    anything else             {"opaque": "module.Class"}
+
+What is written here was frozen (frozen.py) when the call was made.
 """
 
 from __future__ import annotations
 
-import hashlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from ...schemas import jcs
 from ...schemas.errors import UsageError
-from ...schemas.record import Tensor
-from ...schemas.text import digest_text
-from ..digests import array_digest, pixel_digest
-from .outputs import tensor_bytes_digest
-
-_MAX_TEXT = 100_000
+from ...schemas.record import Grade, Input, Tensor
+from ...schemas.text import b64, digest_text
+from .frozen import Frozen, FrozenTensor, freeze, opaque, tensor_bytes
 
 
-def record_arguments(arguments: Mapping[str, Any], generators: Mapping[int, int]) -> dict[str, jcs.Json]:
-    """Arguments by name in recorded form; `generators` maps id(generator) to its place in `rng.sources`."""
-
-    def other(value: object) -> jcs.Json:
-        return record_value(value, generators)
-
-    recorded: dict[str, jcs.Json] = {}
-    for name, value in arguments.items():
+def record_arguments(frozen: Mapping[str, Any]) -> dict[str, Any]:
+    """Frozen arguments by name in recorded form."""
+    recorded: dict[str, Any] = {}
+    for name, value in frozen.items():
         try:
-            recorded[name] = jcs.wrap_value(value, other)
+            recorded[name] = jcs.wrap_value(value, record_value)
             jcs.encode(recorded[name])
         except UsageError:  # nested too deeply, a text that is no text, a number too large
-            recorded[name] = _opaque(value)
+            recorded[name] = record_value(opaque(value))
     return recorded
 
 
-def record_value(value: Any, generators: Mapping[int, int]) -> jcs.Json:
-    """A value JSON has no form for."""
-    if id(value) in generators:
-        return {"rng": generators[id(value)]}
-    if isinstance(value, np.generic):
-        return jcs.wrap_value(value.item(), lambda _: _opaque(value))
-    tensor = tensor_document(value)
-    if tensor is not None:
-        return {"tensor": tensor.to_json()}
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return {"bytes": digest_text(hashlib.sha256(value).digest())}
-    pil = sys.modules.get("PIL.Image")
-    if pil is not None and isinstance(value, pil.Image):
-        if value.mode in ("L", "LA", "RGB", "RGBA"):
-            return {"image": digest_text(pixel_digest(np.asarray(value)))}
-        return _opaque(value)
-    return _opaque(value)
+def record_value(value: Any) -> jcs.Json:
+    """A frozen value JSON has no form for."""
+    if isinstance(value, FrozenTensor):
+        return {
+            "tensor": {
+                "dtype": value.dtype,
+                "sha256": digest_text(value.digest),
+                "shape": list(value.shape),
+                "values": None,
+            }
+        }
+    if not isinstance(value, Frozen):
+        value = freeze(value)
+        if not isinstance(value, Frozen):
+            return jcs.wrap_value(value, record_value)
+    if value.kind == "opaque":
+        return {"opaque": value.text}
+    return {value.kind: digest_text(value.digest)}
 
 
-def tensor_document(value: Any) -> Tensor | None:
-    """The digest form of a torch tensor or numpy array; None for anything else or a type without a digest."""
-    torch = sys.modules.get("torch")
-    try:
-        if torch is not None and isinstance(value, torch.Tensor):
-            dtype = str(value.dtype).removeprefix("torch.")
-            digest, shape = tensor_bytes_digest(value), tuple(value.shape)
-        elif isinstance(value, np.ndarray):
-            dtype, digest, shape = value.dtype.name, array_digest(value), tuple(value.shape)
+def freeze_input(value: Any) -> Any:
+    """A style or noise input as it is now; arrays keep all their bytes, since a replay needs them."""
+    frozen = freeze(value)
+    if isinstance(frozen, FrozenTensor) and frozen.data is None:
+        dtype, shape, data = tensor_bytes(value)
+        return FrozenTensor(dtype, shape, data, frozen.known)
+    return frozen
+
+
+def record_inputs(frozen: Mapping[str, tuple[Any, Grade]] | None) -> dict[str, Input] | None:
+    """Frozen style or noise inputs with their grades: arrays with their bytes, everything else in recorded form."""
+    if not frozen:
+        return None
+    recorded: dict[str, Input] = {}
+    for name, (value, grade) in frozen.items():
+        if isinstance(value, FrozenTensor):
+            tensor = Tensor(
+                dtype=value.dtype,
+                sha256=digest_text(value.digest),
+                shape=value.shape,
+                values=None if value.data is None else b64(value.data),
+            )
+            recorded[name] = Input(grade=grade, tensor=tensor)
+        elif isinstance(value, Frozen) and value.kind == "image":
+            recorded[name] = Input(grade=grade, image=digest_text(value.digest))
         else:
-            return None
-    except (UsageError, RuntimeError, NotImplementedError, TypeError):
-        return None  # sparse, quantised, meta: no bytes to hash
-    return Tensor(dtype=dtype, sha256=digest_text(digest), shape=shape)
-
-
-def _opaque(value: object) -> jcs.Json:
-    kind = type(value)
-    return {"opaque": f"{kind.__module__}.{kind.__qualname__}"[:1000]}
+            form: Any = jcs.wrap_value(value, record_value)
+            recorded[name] = Input(grade=grade, value=form)
+    return recorded

@@ -13,8 +13,9 @@ from typing import Any, cast
 
 from ...schemas.errors import SetupError
 from ...schemas.text import digest_text
+from ..digests import tensor_digest
 from .core import KnownModel
-from .outputs import tensor_bytes_digest
+from .frozen import tensor_bytes
 
 
 class WeightsGuard:
@@ -26,24 +27,13 @@ class WeightsGuard:
         self._name = model.name if model else type(module).__name__
         self._expected = _manifest_rows(model) if model else _rows(module)
         self._seen: list[tuple[dict[str, Any], str, Any, int, int]] = []
-        self._check_weights()
-
-    @property
-    def device(self) -> Any:
+        self.device: Any = None
         """Where the weights are; None for a module without any."""
-        first = next(self._module.parameters(), None)
-        return None if first is None else first.device
-
-    @property
-    def torch_dtype(self) -> Any:
+        self.torch_dtype: Any = None
         """The weights' type, as torch has it; None for a module without any."""
-        first = next(self._module.parameters(), None)
-        return None if first is None else first.dtype
-
-    @property
-    def dtype(self) -> str:
+        self.dtype = "float32"
         """The weights' type in torch's word."""
-        return str(self.torch_dtype).removeprefix("torch.")
+        self._check_weights()
 
     def check(self) -> None:
         """Raise `SetupError` unless the weights are what they were."""
@@ -73,6 +63,10 @@ class WeightsGuard:
                 for name, tensor in slots.items():
                     if tensor is not None:
                         seen.append((slots, name, tensor, tensor.data_ptr(), _version(tensor)))
+        first = next(self._module.parameters(), None)
+        if first is not None:
+            self.device, self.torch_dtype = first.device, first.dtype
+            self.dtype = str(first.dtype).removeprefix("torch.")
         self._seen = seen
 
 
@@ -88,8 +82,8 @@ def _rows(module: Any) -> dict[str, tuple[str, tuple[int, ...], str]]:
     rows: dict[str, tuple[str, tuple[int, ...], str]] = {}
     for name, tensor in module.state_dict().items():
         if isinstance(tensor, torch.Tensor):
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            rows[name] = (dtype, tuple(tensor.shape), digest_text(tensor_bytes_digest(tensor)))
+            dtype, shape, data = tensor_bytes(tensor)
+            rows[name] = (dtype, shape, digest_text(tensor_digest(dtype, shape, data)))
     return rows
 
 

@@ -24,13 +24,14 @@ from typing import Any, cast
 import numpy as np
 
 from ...schemas.errors import SetupError, UsageError
-from ...schemas.record import Grade, Input
+from ...schemas.record import Grade
 from ..seeds import PRIORS, derive, latent, new_seed_secret
-from .capture import Snapshot, Stream
-from .core import CallFacts, KnownModel, LatentValue, Recorder, latent_value, record_inputs
+from .capture import Snapshot
+from .core import CallFacts, KnownModel, LatentValue, Recorder, latent_value
 from .environment import environment
+from .frozen import FrozenTensor, freeze
 from .outputs import pictures
-from .values import record_arguments
+from .values import freeze_input
 from .weights import WeightsGuard
 
 STYLE_NAMES = frozenset(
@@ -226,7 +227,7 @@ class RecordedCall:
             )
         facts = CallFacts(
             callable=self.name,
-            arguments=run.arguments(streams),
+            arguments=run.frozen,
             environment=environment(self.device or run.device, run.dtype),
             streams=streams,
             style=run.style,
@@ -261,27 +262,27 @@ class RecordedCall:
         return flat
 
     def _read(self, arguments: dict[str, Any], snapshot: Snapshot, committed: _Committed | None) -> _Run:
-        style: dict[str, Input] = {}
-        noise: dict[str, Input] = {}
+        style: dict[str, tuple[Any, Grade]] = {}
+        noise: dict[str, tuple[Any, Grade]] = {}
+        others: dict[str, Any] = {}
         for name, value in arguments.items():
-            if value is None:
-                continue
-            if name in self.style or name in STYLE_NAMES:
-                style.update(record_inputs({name: value}, self._style_grade(name, value)) or {})
-            elif name in self.noise:
-                noise.update(record_inputs({name: value}) or {})
+            if value is not None and (name in self.style or name in STYLE_NAMES):
+                style[name] = freeze_input(value), self._style_grade(name, value)
+            elif value is not None and name in self.noise:
+                noise[name] = freeze_input(value), "captured"
+            else:
+                # arrays are taken over now: the call may change them in place
+                others[name] = freeze(value)
         device, dtype = self._place(arguments)
-        others = {name: value for name, value in arguments.items() if name not in style and name not in noise}
         return _Run(
             values=arguments,
-            # arrays are digested now: the call may change them in place
-            recorded=record_arguments(others, {}),
+            frozen=others,
             style=style or None,
             noise=noise or None,
             device=device,
             dtype=dtype,
             snapshot=snapshot,
-            latents=committed.values if committed else self._given_latents(arguments),
+            latents=committed.values if committed else self._given_latents(arguments, others),
             draws=committed.draws if committed else None,
         )
 
@@ -303,16 +304,21 @@ class RecordedCall:
 
     # --- latents ---
 
-    def _given_latents(self, arguments: Mapping[str, Any]) -> list[LatentValue | None] | None:
+    def _given_latents(
+        self, arguments: Mapping[str, Any], frozen: Mapping[str, Any]
+    ) -> list[LatentValue | None] | None:
         """What the caller passed as the latent, one per image; None where nothing is known of it."""
         if self.latent is None:
             return None
-        value = arguments.get(self.latent.name)
+        value: Any = arguments.get(self.latent.name)
         if value is None or not hasattr(value, "shape") or not len(value.shape):
             return None
         prior = self.latent.prior or "normal"
-        shape = self.latent.shape
-        rows = [value] if shape is not None and tuple(value.shape) == shape else list(value)
+        kept = frozen.get(self.latent.name)
+        if self.latent.shape is not None and tuple(value.shape) == self.latent.shape:
+            rows: list[Any] = [value]
+        else:
+            rows = (kept.rows() if isinstance(kept, FrozenTensor) else None) or list(value)
         return [latent_value(row, prior=prior) for row in rows]
 
     def _supply_latents(
@@ -407,30 +413,14 @@ class _Run:
     """What was read before one call."""
 
     values: dict[str, Any]
-    recorded: dict[str, Any]
-    style: dict[str, Input] | None
-    noise: dict[str, Input] | None
+    frozen: dict[str, Any]
+    style: dict[str, tuple[Any, Grade]] | None
+    noise: dict[str, tuple[Any, Grade]] | None
     device: Any
     dtype: str
     snapshot: Snapshot
     latents: list[LatentValue | None] | None
     draws: list[int] | None
-
-    def arguments(self, streams: Sequence[Stream]) -> dict[str, Any]:
-        """The recorded arguments, generators among them as references to `rng.sources`."""
-        recorded = dict(self.recorded)
-        for place, stream in enumerate(streams):
-            name = stream.name.removeprefix("argument:")
-            if name in recorded and name != stream.name:
-                recorded[name] = {"rng": place}
-            elif name != stream.name and name.endswith("]") and "[" in name:
-                base, _, number = name[:-1].rpartition("[")
-                items = recorded.get(base)
-                if isinstance(items, list) and number.isdecimal():
-                    items = list(cast("list[Any]", items))
-                    items[int(number)] = {"rng": place}
-                    recorded[base] = items
-        return recorded
 
 
 def _equals_default(value: Any, recorded: Any) -> bool:

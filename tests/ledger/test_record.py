@@ -15,6 +15,7 @@ from plausible.ledger.record import (
     FIELDS,
     REPLAY_FIELDS,
     commit,
+    commit_encoded,
     make_opening,
     new_record_secret,
     open_record,
@@ -59,6 +60,11 @@ def test_the_commitment_by_hand() -> None:
         leaf = json.dumps([name, document[name], salt], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         leaves.append(hashlib.sha256(b"\x00" + leaf.encode()).digest())
     assert naive_root(leaves) == COMMITMENT
+
+
+def test_the_encoded_commitment_is_the_same_one() -> None:
+    for record in (RECORD, RECORD.model_copy(update={"extra": {"a prompt": "with \u20ac"}, "latent": None})):
+        assert commit_encoded(record, keys.SECRET) == (commit(record, keys.SECRET), record.to_jcs())
 
 
 def test_a_record_survives_its_bytes() -> None:
