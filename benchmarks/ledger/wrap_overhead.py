@@ -44,7 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--blocks", type=int, default=10)
     parser.add_argument("--calls", type=int, default=40, help="calls in a block")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--limit-ms", type=float, default=1.0)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -66,23 +66,23 @@ class Picture:
 
 def pictures(result: Any, rounding: Rounding | None) -> list[Picture]:
     """All pictures of a result, in order; `UsageError` if it holds something that is no picture."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(result, torch.Tensor):
+        return _from_tensor(torch, result.detach(), rounding)
+    if isinstance(result, np.ndarray):
+        return _from_array(cast("NDArray[Any]", result), rounding)
+    pil = sys.modules.get("PIL.Image")
+    if pil is not None and isinstance(result, pil.Image):
+        return [Picture(freeze_pixels(_pil_samples(result), owned=True))]
+    if isinstance(result, (list, tuple)):
+        found = [picture for item in cast("Sequence[Any]", result) for picture in pictures(item, rounding)]
+        if found:
+            return found
     images = getattr(result, "images", None)
     if images is None and isinstance(result, Mapping):
         images = cast("Mapping[str, Any]", result).get("images")
     if images is not None and not callable(images):
         return pictures(images, rounding)
-    if isinstance(result, (list, tuple)):
-        found = [picture for item in cast("Sequence[Any]", result) for picture in pictures(item, rounding)]
-        if found:
-            return found
-    pil = sys.modules.get("PIL.Image")
-    if pil is not None and isinstance(result, pil.Image):
-        return [Picture(freeze_pixels(_pil_samples(result), owned=True))]
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(result, torch.Tensor):
-        return _from_tensor(torch, cast("Any", result).detach(), rounding)
-    if isinstance(result, np.ndarray):
-        return _from_array(result, rounding)
     raise UsageError(
         f"the call returned {type(result).__name__}, which is no picture known here: return PIL images, uint8 arrays "
         "[H, W, C] or [N, H, W, C], or float tensors [N, C, H, W]"
