@@ -8,7 +8,7 @@ variance, without which a pale picture would be a copy of any other. Each is the
 the smallest stranger's value. A family has limits only if at least MIN_ROWS own copies were measured, none was
 mistaken for another picture, and the shares lie SEPARATION or more apart.
 
-Valid for logs up to the searched number of pictures: among more pictures strangers come closer.
+Among more pictures strangers come nearer, so limits hold for logs of up to LARGEST_RATIO times the calibrated number.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from .transformation import FAMILIES, FILTERS, SMALLEST_CROP, Transformation, as
 
 FILE = "copies.json"
 MIN_ROWS = 29
-SEPARATION = 4.0
+SEPARATION = 2.0
+# Among more than this many times the calibrated number of pictures strangers come too near for the limits to hold.
+LARGEST_RATIO = 16
 QUALITIES = (None, 95, 85, 75, 50)
 
 Draw = Callable[[int, int], Sequence[Pixels]]
@@ -54,6 +56,12 @@ class CopyLimits:
     pictures: int
     digest: bytes = field(repr=False)  # SHA-256 of the artefact
     families: Mapping[str, FamilyLimits] = field(default_factory=dict[str, FamilyLimits])
+
+    def too_few_for(self, pictures: int) -> str | None:
+        """Why these limits do not hold for a search among so many pictures; None if they do."""
+        if pictures <= LARGEST_RATIO * self.pictures:
+            return None
+        return f"the copy search was calibrated among {self.pictures} pictures, too few for {pictures}"
 
     def limit(self, family: str, variance: float) -> float | None:
         """The largest residual that counts for a probe of this variance; None if the family has no limits."""

@@ -106,6 +106,11 @@ def build_archive(
         except PlausibleError as error:
             archive.limits[digest] = None
             archive.problems.append(str(error))
+        found = archive.limits[digest]
+        problem = None if found is None else found.too_few_for(len(pictures))
+        if problem is not None:
+            archive.limits[digest] = None
+            archive.problems.append(problem)
     return archive
 
 
@@ -167,7 +172,7 @@ def search_archive(
     missing = _incomplete(archive, expected)
     original = None if best is None else archive.originals[best.key]
     checks = [Check("replayed pictures searched", "skipped" if missing else "made", missing or _amount(archive), STAGE)]
-    checks += [Check("record replayed", "failed", problem, STAGE) for problem in archive.problems[:20]]
+    checks += [Check("records and limits", "failed", problem, STAGE) for problem in archive.problems[:20]]
     finding = CopyFinding(ran=missing is None, pictures=archive.pictures, reason=missing or "")
     if best is None or original is None:
         return finding, checks, None, None

@@ -10,7 +10,8 @@ they become one `EntryFinding`. Which failure means what:
 | malformed | cannot be read: the answer is incomplete | cannot be read: the answer is incomplete |
 
 An entry of an author who is not accused is neither presence nor a stop. An author unknown to authors.txt is distrusted
-where the entry was handed in as evidence, and passed over where it merely lies in the log: anyone may log anything.
+where the entry was handed in as evidence, and passed over where it merely lies in the log: anyone may log anything. So
+is a found entry that an accused author did not sign.
 """
 
 from __future__ import annotations
@@ -60,10 +61,12 @@ def judge(
     )
     entry = evidence.entry
     false, policy, malformed = evidence.fault("false"), evidence.fault("policy"), evidence.fault("malformed")
+    # a false signature on an entry that merely lies in the log is no word of the author's: anyone may log anything
+    foreign = not given and false is not None and false.name == "author"
     matches = evidence.match if entry is not None else None
     unknown = policy is not None and policy.name == "author"
     name = None if entry is None else entry.author.name
-    is_accused = name in accused or (given and unknown)
+    is_accused = (name in accused and not foreign) or (given and unknown)
     finding = EntryFinding(
         origin=evidence.proof.checkpoint.origin if evidence.proof is not None else label,
         index=evidence.index,

@@ -51,6 +51,7 @@ class LogSource:
     policy: Policy | None
     authors: Authors | None
     ledger: Ledger | None = None
+    opened: bool = False  # here, from a path: so it is closed here too
     accepted: AcceptedCheckpoint | None = None
     problem: str | None = None
     head: Checkpoint | None = None  # of the checkpoint that is served, accepted or not
@@ -162,7 +163,9 @@ def _open(item: LogLike, policy: Policy | None, authors: Authors | None) -> LogS
         path = Path(item)
         if (path / "log.toml").is_file():
             ledger = Ledger.open(path, mode="read")
-            source = LogSource(path.name, ledger.log, policy or ledger.policy, authors or ledger.authors, ledger)
+            source = LogSource(
+                path.name, ledger.log, policy or ledger.policy, authors or ledger.authors, ledger, opened=True
+            )
         elif (path / "checkpoint").is_file() or (path / "tile").is_dir():
             source = LogSource(path.name, TiledLog(DirectorySource(path)), policy, authors)
         elif not path.is_dir():

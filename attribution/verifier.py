@@ -109,7 +109,6 @@ class Verifier:
         self.policy = Policy.parse(policy) if isinstance(policy, bytes) else policy
         self.authors = Authors.parse(authors) if isinstance(authors, bytes) else authors
         self.progress = progress
-        self._opened = [str(item) for item in ledgers if isinstance(item, (str, Path))]
         self.sources: list[LogSource]
         self.trust: Trust
         self.sources, self.trust = open_logs(ledgers, self.policy, self.authors)
@@ -132,7 +131,7 @@ class Verifier:
     def close(self) -> None:
         """Close the ledgers that were opened here from a path."""
         for source in self.sources:
-            if source.ledger is not None and str(source.ledger.path) in self._opened:
+            if source.ledger is not None and source.opened:
                 source.ledger.close()
 
     def _accused(self) -> tuple[str, ...]:
@@ -292,9 +291,10 @@ class Verifier:
             return
         found = f"entries {', '.join(map(str, indices))}" if indices else "no entry names its digests"
         run.checks.append(Check(name, "made", found, "evidence"))
-        known = {(j.finding.origin, j.finding.index) for j in run.judged}
+        # what was handed in without an opening may still be opened from the vault
+        opened = {(j.finding.origin, j.finding.index) for j in run.judged if j.finding.opened or source.ledger is None}
         for index in indices:
-            if (source.origin, index) not in known:
+            if (source.origin, index) not in opened:
                 self._found_entry(run, image, source, index)
 
     def _found_entry(self, run: _Run, image: Image, source: LogSource, index: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from plausible.attribution.copies import search_copies
 from plausible.attribution.copy_limits import (
+    LARGEST_RATIO,
     MIN_ROWS,
     SEPARATION,
     CopyLimits,
@@ -58,6 +59,8 @@ def test_a_pale_probe_needs_a_smaller_residual(artefact: bytes) -> None:
     assert pale is not None
     assert pale < bright
     assert limits.limit("rotated", 0.05) is None
+    assert limits.too_few_for(40 * LARGEST_RATIO) is None
+    assert "calibrated among 40 pictures" in str(limits.too_few_for(40 * LARGEST_RATIO + 1))
 
 
 def test_an_artefact_of_another_model_or_search_is_refused(artefact: bytes) -> None:

@@ -476,6 +476,36 @@ def test_authors_who_are_not_accused_are_listed_and_are_no_stop(studio: Studio, 
         )  # fmt: skip
 
 
+def test_a_forged_entry_in_somebody_elses_log_is_passed_over() -> None:
+    """Anyone may log an entry in the accused's name; without his signature it is no presence and no contradiction."""
+    from plausible.attribution.entries import judge
+    from plausible.ledger.evidence import verify_evidence
+
+    from tests.ledger import test_evidence as known
+
+    leaf = jcs.decode(known.LEAF)
+    assert isinstance(leaf, dict)
+    leaf["signatures"] = [{**leaf["signatures"][0], "sig": "A" * 85 + "A=="}]  # type: ignore[index,dict-item]
+    evidence = verify_evidence(known.IMAGE, known.proof_of(jcs.encode(leaf)), None, known.POLICY, known.AUTHORS)
+    assert [c.name for c in evidence.failed] == ["author"]
+    accused = ("models.example/studio",)
+    found = judge(evidence, "found", given=False, accused=accused, registered=[]).finding
+    assert (found.accused, found.matches) == (False, "pixels")
+    handed = judge(evidence, "given", given=True, accused=accused, registered=[]).finding
+    assert handed.accused
+    assert handed.contradiction is not None
+
+
+def test_evidence_without_opening_is_opened_from_an_own_vault(
+    studio: Studio, relaxed: Verifier, tmp_path: Path
+) -> None:
+    report = verify(
+        save(tmp_path / "a.png", studio.pictures[0]), ledgers=[studio.path], evidence=[files(studio, 0, opening=False)],
+        policy=studio.policy, authors=studio.authors, options=RELAXED,
+    )  # fmt: skip
+    assert report.verdict == Verdict.LOGGED
+
+
 def test_missing_weights_are_incomplete(copied: Studio, tmp_path: Path) -> None:
     (copied.path / "models" / "mlp" / "weights.safetensors").unlink()
     image = save(tmp_path / "a.png", blocks(4))
