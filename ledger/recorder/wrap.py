@@ -39,6 +39,9 @@ STYLE_NAMES = frozenset(
 )
 """Arguments that are recorded as style without being named by the caller of `wrap`."""
 
+LATENT_NAMES = ("z", "latent", "latents")
+"""Arguments that are recorded as the latent, if they have its shape, without being named by the caller of `wrap`."""
+
 # per thread and per task: the models whose recorded calls are under way here
 _running: ContextVar[frozenset[tuple[int, bytes]]] = ContextVar("plausible_running", default=frozenset())
 
@@ -49,13 +52,15 @@ class LatentInput:
 
     `shape` without the batch axis; `prior` "normal" or "sphere" (others cannot be drawn from committed seeds: the
     caller must supply them, and they are recorded as captured). How many images: `batch`, a number or the name of an
-    integer argument; or an integer passed in the latent's own place.
+    integer argument; or an integer passed in the latent's own place. `draw` False: never drawn here; what the caller
+    passes is the latent if it has the latent's shape.
     """
 
     name: str
     shape: tuple[int, ...] | None = None
     prior: str | None = None
     batch: int | str = 1
+    draw: bool = True
 
 
 def wrap(
@@ -77,7 +82,9 @@ def wrap(
     target     any callable, or an `nn.Module`: then the stand-in is a module too, with the same attributes, and its
                weights must be those that were registered
     latent     the argument that is the latent: its name, a shape (then it is the first parameter), or a `LatentInput`.
-               Where the call leaves it out (or passes an integer: how many) it is drawn from committed seeds
+               Where the call leaves it out (or passes an integer: how many) it is drawn from committed seeds.
+               Not given: an argument named `z`, `latent` or `latents` with the shape of the model's latents is
+               recorded as the latent, and nothing is ever drawn
     style, noise   names of arguments that are style or noise inputs
     device     where the computation runs, if it is neither the module's nor the latent's device
     streams    "moved": record generators whose state the call changed; "all": also those it left as they were
@@ -220,11 +227,14 @@ class RecordedCall:
         streams = tuple(run.snapshot.used())
         made = pictures(result, self.model.rounding)
         count = len(made)
-        if run.latents is not None and len(run.latents) != count:
-            raise UsageError(
-                f"{self.name} returned {count} pictures for {len(run.latents)} latents: say which argument is the "
-                "latent, and what its batch is"
-            )
+        latents = run.latents
+        if latents is not None and len(latents) != count:
+            if self.latent is not None and self.latent.draw:
+                raise UsageError(
+                    f"{self.name} returned {count} pictures for {len(latents)} latents: say which argument is the "
+                    "latent, and what its batch is"
+                )
+            latents = None  # only recognised by its name and shape: it was something else
         facts = CallFacts(
             callable=self.name,
             arguments=run.frozen,
@@ -236,7 +246,7 @@ class RecordedCall:
             extra=self.recorder.recorded_extra(self.extra),
         )
         draws = run.draws or self.recorder.draws(count)
-        self.recorder.submit(self.model, made, facts, draws=draws, latents=run.latents or [None] * count)
+        self.recorder.submit(self.model, made, facts, draws=draws, latents=latents or [None] * count)
 
     # --- arguments ---
 
@@ -313,6 +323,8 @@ class RecordedCall:
         value: Any = arguments.get(self.latent.name)
         if value is None or not hasattr(value, "shape") or not len(value.shape):
             return None
+        if not self.latent.draw and self.latent.shape not in (tuple(value.shape), tuple(value.shape[1:])):
+            return None
         prior = self.latent.prior or "normal"
         kept = frozen.get(self.latent.name)
         if self.latent.shape is not None and tuple(value.shape) == self.latent.shape:
@@ -326,7 +338,7 @@ class RecordedCall:
     ) -> tuple[tuple[Any, ...], dict[str, Any], _Committed | None]:
         """Draw the latents the caller left out, and put them where they belong."""
         spec = self.latent
-        if spec is None:
+        if spec is None or not spec.draw:
             return args, kwargs, None
         place = self._position(spec.name)
         given: Any = None
@@ -462,7 +474,7 @@ def _latent_input(
     given: str | tuple[int, ...] | LatentInput | None, target: Any, model: KnownModel
 ) -> LatentInput | None:
     if given is None:
-        return None
+        return _recognised(target, model)
     # the manifest's config names the latent; a generator of the attribution room knows its size itself
     shape, prior = model.latent or (None, "normal")
     size = getattr(target, "latent_dim", None)
@@ -477,6 +489,18 @@ def _latent_input(
     if not names:
         raise UsageError("the latent is given by its shape, but the call has no parameter it could be: use LatentInput")
     return LatentInput(names[0], tuple(int(axis) for axis in given), prior)
+
+
+def _recognised(target: Any, model: KnownModel) -> LatentInput | None:
+    """The argument that is the latent by its usual name, where the manifest says what a latent looks like."""
+    signature = _signature(target)
+    if signature is None or model.latent is None:
+        return None
+    shape, prior = model.latent
+    for name in LATENT_NAMES:
+        if name in signature.parameters:
+            return LatentInput(name, shape, prior, draw=False)
+    return None
 
 
 __all__ = ["LatentInput", "SetupError", "function_proxy", "wrap"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import inspect
 import pickle
@@ -460,3 +461,33 @@ def test_a_generation_sees_the_streams_it_used(ledger: Ledger) -> None:
         g.output(from_torch(1))
     [record] = recorded(ledger)
     assert record.rng is not None and [source.algorithm for source in record.rng.sources] == ["torch.cpu"]
+
+
+def test_the_latent_is_recognised_by_its_name_and_shape(ledger: Ledger, decoder: Decoder) -> None:
+    """`ledger.wrap(generate, model=...)` alone makes records that can be replayed; nothing is ever drawn for it."""
+    generate = ledger.wrap(decoder, model="decoder")
+    z = torch.randn(2, 8)
+    before = streams()
+    assert torch.equal(generate(z), decoder(z))
+    assert streams() == before
+    found = recorded(ledger)
+    assert [record.latent.grade for record in found if record.latent] == ["captured", "captured"]
+    assert [record.latent.values for record in found if record.latent] == [
+        base64.b64encode(row.numpy().astype("<f4").tobytes()).decode() for row in z
+    ]
+    with pytest.raises(TypeError):
+        generate()
+
+
+def test_what_only_has_the_name_is_no_latent(ledger: Ledger, decoder: Decoder) -> None:
+    """Another shape, another count of pictures, left out: recorded as arguments, and the call is what it was."""
+
+    def make_one(z: Tensor | None = None, scale: float = 1.0) -> Tensor:
+        return decoder(torch.ones(1, 8) * scale if z is None or z.shape[-1] != 8 else z[:1])
+
+    generate = ledger.wrap(make_one, model="decoder")
+    for z in (None, torch.ones(1, 3), torch.ones(4, 8)):
+        assert torch.equal(generate(z), make_one(z))
+    found = recorded(ledger)
+    assert len(found) == 3
+    assert [record.latent for record in found] == [None, None, None]
