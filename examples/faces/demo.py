@@ -13,7 +13,7 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator as Yields
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ class Row:
 
 
 @contextmanager
-def step(text: str) -> Iterator[None]:
+def step(text: str) -> Yields[None]:
     """Say what is being done, and how long it took."""
     began = time.monotonic()
     console.print(f"[dim]…[/] {text}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class Probe:
     clone_registered: bool = False
 
 
-def save(pixels: NDArray[np.uint8], path: Path, **options: object) -> Path:
+def save(pixels: NDArray[np.uint8], path: Path, **options: Any) -> Path:
     """Write a picture in the format that the suffix names."""
     Image.fromarray(pixels).save(path, **options)
     return path
