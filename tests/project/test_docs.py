@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -105,36 +107,70 @@ def test_links_resolve(page: Path) -> None:
     assert not wrong, wrong
 
 
-def test_the_python_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run as printed, beside a ledger made as its comment says: same results as unwrapped, and on the record."""
+@pytest.fixture
+def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """An empty folder with the model folder `faces/`, and the names the README's Python starts from."""
     torch = pytest.importorskip("torch")
-    from plausible.attribution.generators import make_generator, mlp, save_model_folder
-    from plausible.cli.main import main
-    from plausible.ledger import Ledger
+    from plausible.attribution.generators import mlp, save_model_folder
 
     monkeypatch.chdir(tmp_path)
-    readme = (ROOT / "README.md").read_text()
-    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert code is not None
-    made_by = re.search(r"made by: pd (.*)", code[1])
-    assert made_by is not None
-    assert main(made_by[1].split()) == 0
-
     torch.manual_seed(0)
     config = {"latent": 8, "hidden": [16], "height": 16, "width": 16, "channels": 3}
     sampling = {"output_range": [0, 1], "rounding": "mul255_add0.5_floor"}
-    module = mlp.build(config)
-    save_model_folder(tmp_path / "faces", "faces", module, "mlp-decoder", config, sampling)
+    generator = save_model_folder(tmp_path / "faces", "faces", mlp.build(config), "mlp-decoder", config, sampling)
+    return {"generate": generator.sample}
+
+
+def readme_python() -> str:
+    """The Python example, as printed."""
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert code is not None
+    return code[1]
+
+
+def readme_commands() -> list[list[str]]:
+    """The `pd` lines of "A first look", in order."""
+    look = (ROOT / "README.md").read_text().split("## A first look")[1].split("\n## ")[0]
+    return [shlex.split(line, comments=True)[1:] for line in re.findall(r"^    (pd .*)$", look, re.MULTILINE)]
+
+
+def test_the_python_example_of_the_readme(studio: dict[str, Any]) -> None:
+    """Beside a ledger made as its comment says: same results as unwrapped, and on the record."""
+    import torch
+    from plausible.cli.main import main
+    from plausible.ledger import Ledger
+
+    made_by = re.search(r"made by: pd (.*)", readme_python())
+    assert made_by is not None
+    assert main(made_by[1].split()) == 0
     with Ledger.open("studio.ledger") as ledger:
-        ledger.register_model("faces", folder=tmp_path / "faces")
-    unwrapped = make_generator("faces", module, "mlp-decoder", config, sampling).sample
-    names: dict[str, Any] = {"generate": unwrapped}
-    exec(compile(code[1], "README.md", "exec"), names)
+        ledger.register_model("faces", folder="faces")
+    unwrapped = studio["generate"]
+    exec(compile(readme_python(), "README.md", "exec"), studio)
     z = torch.randn(3, 8)
-    assert torch.equal(names["generate"](z), unwrapped(z))
-    names["ledger"].flush()
-    assert len(list(names["ledger"].records())) == 3
-    names["ledger"].close()
+    assert torch.equal(studio["generate"](z), unwrapped(z))
+    studio["ledger"].close()
+    with Ledger.open("studio.ledger", mode="read") as ledger:
+        assert len(list(ledger.records())) == 3
+
+
+def test_the_commands_of_the_readme(studio: dict[str, Any]) -> None:
+    """As printed, one after the other; the auditor's, who has no weights, ends `claimed`."""
+    import PIL.Image
+    import torch
+    from plausible.cli.main import main
+
+    init, add, *later = readme_commands()
+    assert len(later) == 5
+    assert main(init) == 0
+    assert main(add) == 0
+    exec(compile(readme_python(), "README.md", "exec"), studio)
+    PIL.Image.fromarray(studio["generate"](torch.randn(1, 8))[0].numpy()).save("face.png")
+    studio["ledger"].close()
+    shutil.copy("studio.ledger/policy.txt", "court.policy")
+    shutil.copy("studio.ledger/authors.txt", "authors.txt")
+    codes = [main(command) for command in later]
+    assert codes == [0, 0, 0, 0, 6]
 
 
 def field_names(document: type[Any]) -> set[str]:
