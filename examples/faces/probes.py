@@ -42,22 +42,25 @@ def crop(pixels: NDArray[np.uint8], rng: np.random.Generator, side: int = 58) ->
 
 
 def gradient() -> NDArray[np.uint8]:
-    """A photo-like sky over ground: smooth shading, a light source, a horizon and grain; no face."""
+    """A photo-like sunset: a vivid sky fading upwards, a low sun, its glitter on dark water, grain; no face."""
     rng = np.random.default_rng(7)
     y, x = np.mgrid[0:SIZE, 0:SIZE] / (SIZE - 1)
-    sky = np.stack([0.35 + 0.35 * y, 0.55 + 0.25 * y, 0.90 - 0.15 * y], -1)
-    ground = np.stack([0.45 - 0.2 * y, 0.38 - 0.1 * y, 0.20 + 0.0 * y], -1)
-    sun = np.exp(-(((x - 0.7) ** 2 + (y - 0.25) ** 2) / 0.02))[..., None] * np.array([0.5, 0.4, 0.1])
-    horizon = (y > 0.62 + 0.05 * np.sin(9 * x))[..., None]
-    picture = np.where(horizon, ground, sky + sun) + rng.normal(0, 0.01, (SIZE, SIZE, 3))
+    fade = y[..., None]
+    sky = (1 - fade) * np.array([0.10, 0.05, 0.45]) + fade * np.array([1.35, 0.60, 0.05])
+    sun = np.exp(-(((x - 0.3) ** 2 + (y - 0.5) ** 2) / 0.008))[..., None] * np.array([1.0, 0.9, 0.4])
+    water = np.stack([0.05 + 0.1 * x, 0.02 + 0.0 * x, 0.15 + 0.2 * y], -1)
+    glitter = (np.sin(90 * y + 4 * np.sin(14 * x)) > 0.3) * np.exp(-((x - 0.3) ** 2) / 0.02)
+    water = water + glitter[..., None] * np.array([1.0, 0.6, 0.2])
+    picture = np.where((y > 0.6)[..., None], water, sky + sun) + rng.normal(0, 0.01, (SIZE, SIZE, 3))
     return (picture.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def digit(text: str = "7") -> NDArray[np.uint8]:
-    """A white digit on black, drawn with Pillow's own font."""
+    """A white digit on black, drawn large with Pillow's own font."""
     image = Image.new("RGB", (SIZE, SIZE))
-    font = ImageFont.load_default(size=52)
-    ImageDraw.Draw(image).text((SIZE // 2, SIZE // 2), text, font=font, fill=(255, 255, 255), anchor="mm")
+    font = ImageFont.load_default(size=72)
+    centre = (SIZE // 2, SIZE // 2)
+    ImageDraw.Draw(image).text(centre, text, font=font, fill=(255, 255, 255), anchor="mm", stroke_width=2)
     return np.asarray(image)
 
 
