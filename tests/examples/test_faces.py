@@ -1,4 +1,4 @@
-"""The real face generator: what the demo ships and relies on. Needs its wheel in .cache (`make faces`), else skipped."""
+"""The real face generator: what the demo ships and relies on. Skipped without its wheel in .cache (`make faces`)."""
 
 from __future__ import annotations
 
