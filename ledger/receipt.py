@@ -39,6 +39,10 @@ class Progress:
         """Threads inside `Receipt.wait`: the writer then does not wait for company before it works."""
         self.wanted = threading.Event()
         self.stopped: PlausibleError | None = None
+        self.stalled: PlausibleError | None = None
+        """Why nothing moves at the moment, with on_error="raise": those who wait are told instead of kept waiting."""
+        self.failures: list[PlausibleError] = []
+        """What submissions died of and nobody was told yet."""
         self.trouble: str | None = None
         self.pid = os.getpid()
 
@@ -119,11 +123,20 @@ class Receipt:
             try:
                 while _ORDER[self.state] < _ORDER[state]:
                     if self._error is not None:
+                        if self._error in progress.failures:
+                            progress.failures.remove(self._error)
                         raise self._error
                     if progress.stopped is not None:
                         raise SetupError(
                             f"the entry is {self.state} and will not move on here: {progress.stopped}"
                         ) from progress.stopped
+                    if progress.stalled is not None and self.state != PENDING:
+                        if progress.stalled in progress.failures:
+                            progress.failures.remove(progress.stalled)
+                        raise NotYet(
+                            f"the entry is {self.state} (durable, it will be taken up again), not {state}: "
+                            f"{progress.stalled}"
+                        ) from progress.stalled
                     left = None if deadline is None else deadline - time.monotonic()
                     if left is not None and left <= 0:
                         reason = f" ({progress.trouble})" if progress.trouble else ""

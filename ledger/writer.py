@@ -119,7 +119,6 @@ class Writer:
         self._queue: deque[tuple[Callable[[], Submission], Receipt]] = deque()
         self._unresolved: dict[bytes, Receipt] = {}
         self._queued: dict[bytes, tuple[int, Submission]] = {}
-        self._failures: list[PlausibleError] = []
         self._broken: PlausibleError | None = None
         self._busy = threading.Lock()
         self._sleeping = False
@@ -128,6 +127,7 @@ class Writer:
         self._retry_at = 0.0
         self._head_due: float | None = None
         self._spool_warned = False
+        self._trouble: str | None = None
         try:
             if self._lock.acquire():
                 self._become_sequencer()
@@ -172,7 +172,7 @@ class Writer:
             raise UsageError("the ledger is closed")
         if self._broken is not None and not self._spooling:
             raise self._broken
-        if self._failures:
+        if self.progress.failures:
             raise self._take_failure()
 
     def flush(self, state: str, timeout: float | None) -> None:
@@ -186,7 +186,7 @@ class Writer:
         for receipt in waiting:
             if receipt.error is None:
                 receipt.wait(state, left())
-        if self._failures:
+        if self.progress.failures:
             raise self._take_failure()
         if state != ACCEPTED:
             self._wait_for_size(state, left())
@@ -219,14 +219,14 @@ class Writer:
         self._thread.join()
         self._release()
         self.progress.stop(UsageError("the ledger is closed"))
-        if self._failures:
+        if self.progress.failures:
             raise self._take_failure()
         if self._broken is not None and not self._spooling:
             raise self._broken
 
     def _take_failure(self) -> PlausibleError:
-        count, first = len(self._failures), self._failures[0]
-        self._failures.clear()
+        count, first = len(self.progress.failures), self.progress.failures[0]
+        self.progress.failures.clear()
         lost = f"{count} generations are" if count > 1 else "a generation is"
         error = SetupError(f"{lost} not on the record: {first}")
         error.__cause__ = first
@@ -328,10 +328,15 @@ class Writer:
         except StorageFull as error:
             # everything stored so far stays stored; what waits in the vault or journal is taken up again later
             self._retry_at = time.monotonic() + RETRY_SECONDS
-            self.progress.trouble = str(error)
+            self._trouble = str(error)
             _log.warning("%s; trying again", error)
-            if not self._spooling and (sealed or last):
-                self._failures.append(error)
+            if not self._spooling:
+                with self.progress.condition:
+                    self.progress.stalled = error
+                    if sealed or last:
+                        self.progress.failures.append(error)
+        else:
+            self.progress.stalled = self._trouble = None
         self._publish()
 
     def _seal(self, items: Sequence[tuple[Callable[[], Submission], Receipt]]) -> list[tuple[Submission, Receipt]]:
@@ -398,7 +403,7 @@ class Writer:
     def _fail(self, receipt: Receipt, error: PlausibleError) -> None:
         self._unresolved.pop(receipt.key, None)
         self.counters.failed += 1
-        self._failures.append(error)
+        self.progress.failures.append(error)
         with self.progress.condition:
             receipt.failed_with(error)
             self.progress.condition.notify_all()
@@ -482,9 +487,9 @@ class Writer:
     def _publish(self) -> None:
         sequencer = self._sequencer
         if sequencer is not None:
-            self.progress.advance(sequencer.size, sequencer.cosigned_size, sequencer.trouble or self.progress.trouble)
+            self.progress.advance(sequencer.size, sequencer.cosigned_size, sequencer.trouble or self._trouble)
         else:
-            self.progress.advance(self.state.head.size, self.state.cosigned[0], None)
+            self.progress.advance(self.state.head.size, self.state.cosigned[0], self._trouble)
 
     # --- sequencing ---
 
@@ -528,7 +533,7 @@ class Writer:
         self._broken = error
         _log.error("the ledger's writer stopped: %s", error)
         if not self._spooling:
-            self._failures.append(error)
+            self.progress.failures.append(error)
         self.progress.stop(error)
 
     def _release(self) -> None:
