@@ -58,17 +58,17 @@ class LedgerConfig:
     witnesses: tuple[WitnessConfig, ...] = ()
 
     def to_toml(self) -> str:
-        """The file's text. JSON's string and number literals are TOML's too."""
+        """The file's text. Whatever stands in it reads back the same."""
         lines = [
             "# A ledger directory. Only public/ may be served; keys/, state.db and vault.db are private.",
             f"version = {LAYOUT_VERSION}",
-            f"author = {json.dumps(self.author)}",
-            f"origin = {json.dumps(self.origin)}",
+            f"author = {_quote(self.author)}",
+            f"origin = {_quote(self.origin)}",
             "# lazy: tiles reach the disk within about a second of the head that names them (re-derived at start);",
             "# strict: before it, for where another program serves public/",
-            f"sync = {json.dumps(self.sync)}",
+            f"sync = {_quote(self.sync)}",
             '# where on_error = "spool" keeps what the databases could not take; put it on another disk if you can',
-            f"spool = {json.dumps(self.spool)}",
+            f"spool = {_quote(self.spool)}",
             "",
             "[batch]",
             f"entries = {self.batch_entries}",
@@ -78,9 +78,9 @@ class LedgerConfig:
             lines += [
                 "",
                 "[[witness]]",
-                f"name = {json.dumps(witness.name)}",
-                f"key = {json.dumps(witness.key)}",
-                f"state = {json.dumps(witness.state)}",
+                f"name = {_quote(witness.name)}",
+                f"key = {_quote(witness.key)}",
+                f"state = {_quote(witness.state)}",
             ]
         return "\n".join(lines) + "\n"
 
@@ -145,6 +145,11 @@ class LedgerConfig:
         except (OSError, UnicodeError) as error:
             raise SetupError(f"{path} cannot be read: {error}") from None
         return cls.parse(text, str(path))
+
+
+def _quote(text: str) -> str:
+    """A TOML basic string: JSON's escapes are TOML's, but surrogate pairs are not, nor is a bare DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def ledger_path(directory: Path, value: str) -> Path:
