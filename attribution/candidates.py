@@ -6,6 +6,7 @@ calibration of the same model, budget, engine and distance. Which limit means wh
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,7 +50,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     threads: int | None = None
-    inception: Path | None = None
+    inception: Path | str | None = None
 
 
 def invert_candidates(
@@ -206,13 +207,19 @@ def _feature_distance(probe: Pixels, result: Inversion, settings: Settings) -> f
     """004's l2-feature distance between probe and reconstruction; None without Inception weights or for grey."""
     if settings.inception is None or probe.shape[2] != 3:
         return None
-    from .inception import InceptionFeatures
-
-    distance = L2Feature(InceptionFeatures.load(settings.inception))
+    distance = _features(settings.inception)
     pair = np.stack([probe, result.reconstruction])
     images = torch.from_numpy(pair).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         return float(distance.between(images[1:], distance.prepare(images[:1]))[0])
+
+
+@functools.lru_cache(maxsize=1)
+def _features(weights: Path | str) -> L2Feature:
+    """The feature distance, its network loaded once."""
+    from .inception import InceptionFeatures
+
+    return L2Feature(InceptionFeatures.load(weights))
 
 
 def _checks(model: Model, candidate: Candidate, settings: Settings) -> list[Check]:

@@ -3,8 +3,9 @@
 The latent follows from the committed seed (checked against what the record stores), the batch has the recorded shape
 (the latent repeated, the picture taken at its recorded place), threads and backend flags are set as recorded. A replay
 here may still differ from the author's machine, so the outcome says whether it ran *under the record's own
-environment*: torch, device name, instruction set, threads, dtype, flags and batch shape. Only there, and only if a
-second run gives the same picture again, does a difference contradict the record; elsewhere it is just "different".
+environment*: torch, device name, instruction set, threads, dtype, flags and batch shape. Only there, only if the call
+had no input that the registered generator does not take, and only if a second run gives the same picture again, does a
+difference contradict the record; elsewhere it is just "different".
 
 Tolerance is the author's word, so it counts only up to MAX_LEVELS on at most MAX_FRACTION of the samples.
 """
@@ -84,7 +85,7 @@ def replay(opened: OpenedRecord, generator: Generator, image: Pixels, *, device:
     target = canonical_pixels(image)
     with _as_recorded(opened.environment, device), _placed(generator, device):
         pixels = _run(generator, z, batch, index)
-        differing = environment_differences(opened.environment, environment(device))
+        differing = (*environment_differences(opened.environment, environment(device)), *unused_inputs(opened))
         entry_digest = parse_digest(opened.context.pixels)
         reproduces = pixel_digest(pixels) == entry_digest
         state = _compare(opened, pixels, target)
@@ -135,6 +136,26 @@ def environment_differences(recorded: Environment | None, here: Environment) -> 
     names = sorted({*recorded.flags, *here.flags})
     pairs += [(f"flag {name}", recorded.flags.get(name), here.flags.get(name)) for name in names]
     return tuple(name for name, then, now in pairs if then != now)
+
+
+def unused_inputs(opened: OpenedRecord) -> tuple[str, ...]:
+    """What the recorded call was given beside latent, model and number of images: a replay by the registered generator
+    does not use it, so a difference then says nothing against the record."""
+    unused = ["random numbers drawn in the call"] if opened.rng is not None and opened.rng.sources else []
+    call, latent = opened.call, opened.latent
+    if call is None or latent is None:
+        return tuple(unused)
+    for name, value in call.arguments.items():
+        if value is None or value == call.batch.size:
+            continue
+        kind, inner = next(iter(value.items())) if isinstance(value, dict) and len(value) == 1 else (None, None)
+        if kind in ("rng", "model") or (kind == "input" and inner == "latent"):
+            continue
+        shape = inner.get("shape") if kind == "tensor" and isinstance(inner, dict) else None
+        if isinstance(shape, list) and tuple(shape[len(shape) - len(latent.shape) :]) == latent.shape:
+            continue  # the latents of the whole batch
+        unused.append(f"argument {name}")
+    return tuple(unused)
 
 
 def _compare(opened: OpenedRecord, pixels: Pixels, target: Pixels) -> ReplayState:

@@ -62,7 +62,7 @@ class Options:
     device: str = "cpu"
     threads: int | None = None
     seed: int = 0
-    inception: Path | None = None
+    inception: Path | str | None = None
     max_age: float | None = None
     offline: bool = False
     auditor: SignerKey | None = None

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from plausible.attribution.generators import load_model_folder
-from plausible.attribution.replay import NotReplayable, environment_differences, replay, replay_pictures
+from plausible.attribution.replay import NotReplayable, environment_differences, replay, replay_pictures, unused_inputs
 from plausible.ledger import Ledger
 from plausible.ledger.record import OpenedRecord, open_record
 from plausible.ledger.recorder.environment import environment
 from plausible.schemas.errors import EvidenceError, SetupError, UsageError
-from plausible.schemas.record import Batch, Input, Tolerance
+from plausible.schemas.record import Batch, Input, Rng, RngSource, Tolerance
 
 from tests.attribution.studio import Studio, make_studio, model_folder
 
@@ -60,6 +60,28 @@ def test_a_false_entry_is_contradicted_only_under_the_records_own_environment(
     assert (outcome.state, outcome.differing) == ("different", ("torch",))
     undisclosed = replace(false, environment=None)
     assert replay(undisclosed, studio.generator, studio.pictures[2]).state == "different"
+
+
+def test_a_call_with_inputs_of_its_own_cannot_be_contradicted(studio: Studio, opened: OpenedRecord) -> None:
+    """A wrapped function may do more than the generator: its further arguments excuse a difference, and are named."""
+    false = replace(opened, context=opened.context.model_copy(update={"pixels": "sha256:" + "0" * 64}))
+    assert false.call is not None
+    assert unused_inputs(false) == ()
+    for extra, excused in (
+        ({"brightness": {"f64": "3ff8000000000000"}}, True),
+        ({"title": "x"}, True),
+        ({"z": {"input": "latent"}, "n": 2, "g": None, "rng": {"rng": 0}}, False),
+        (
+            {"mask": {"tensor": {"dtype": "float32", "sha256": "sha256:" + "1" * 64, "shape": [9], "values": None}}},
+            True,
+        ),
+    ):
+        call = false.call.model_copy(update={"arguments": {**false.call.arguments, **extra}})
+        outcome = replay(replace(false, call=call), studio.generator, studio.pictures[2])
+        assert outcome.state == ("different" if excused else "contradicts"), extra
+    drawn = Rng(sources=(RngSource(algorithm="a", device="cpu", sha256="sha256:" + "2" * 64),))
+    outcome = replay(replace(false, rng=drawn), studio.generator, studio.pictures[2])
+    assert (outcome.state, outcome.differing) == ("different", ("random numbers drawn in the call",))
 
 
 def test_tolerance_is_the_authors_word_and_counts_up_to_one_level_on_one_percent(

@@ -19,7 +19,7 @@ from plausible.ledger import Ledger
 from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, SignerKey
 from plausible.ledger.seeds import derive, latent
 from plausible.schemas import jcs
-from plausible.schemas.errors import UsageError
+from plausible.schemas.errors import SetupError, UsageError
 from plausible.schemas.record import REPLAY_FIELDS
 from plausible.schemas.text import parse_digest
 from plausible.schemas.verdict import Verdict, worst
@@ -310,6 +310,23 @@ def test_two_candidates_have_scores_and_the_nearer_one_is_named(studio: Studio, 
     assert scores[studio.generator.digest] > 0.99
     assert {s.equation for s in report.document.scores} == {4}
     assert sum(scores.values()) == pytest.approx(0)
+
+
+def test_the_feature_distance_is_a_further_line(studio: Studio, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from tests.conftest import SHARED
+
+    weights = SHARED / "weights" / "inception_v3_mixed5d.safetensors"
+    if not weights.is_file():
+        pytest.skip(f"no Inception weights in {weights.parent}")
+    image = save(tmp_path / "a.png", fresh(studio.generator, 996)[0])
+    report = verify(image, models=[studio.folder], options=replace(RELAXED, inception=weights))
+    [candidate] = report.document.candidates
+    assert 0 <= jcs.unwrap_number(candidate.feature_distance) < 1
+    assert check(report, "l2-feature distance").state == "made"
+    with pytest.raises(SetupError):
+        verify(image, models=[studio.folder], options=replace(RELAXED, inception=tmp_path / "absent"))
 
 
 def test_the_latent_of_a_logged_picture_is_recognised_behind_changes_of_no_list(
