@@ -157,7 +157,8 @@ def _settled(copy: Copy) -> bool:
     """A whole picture explained so well that no crop needs to be looked for: a slight crop comes near it too."""
     if copy.transformation.family != "whole":
         return False
-    return copy.residual == 0 or (copy.within and copy.residual <= _SETTLED * (copy.limit or 0.0))
+    certain = copy.residual == 0 or copy.reencoded_mismatches == 0
+    return certain or (copy.within and copy.residual <= _SETTLED * (copy.limit or 0.0))
 
 
 def _rank(copy: Copy) -> tuple[int, float]:
