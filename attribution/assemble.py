@@ -41,7 +41,7 @@ from .candidates import Candidate
 from .copies import SEARCH_VERSION, Copy
 from .copy_limits import CopyLimits
 from .copy_stage import Original
-from .decide import UNPROCESSED
+from .decide import UNPROCESSED, attribution_limit
 from .entries import Judged
 from .findings import Check, Decision, Findings, Scope
 from .inversion import ENGINE_VERSION
@@ -318,7 +318,8 @@ def figures(o: Outcome) -> list[Figure]:
         found += _reconstruction(candidate, size)
     if o.copy is not None and o.original is not None:
         counts = "" if o.findings.copies.found is not None else "not a copy: "
-        text = f"{counts}entry {o.original.index} by {o.copy.transformation}, residual {o.copy.residual:.2e}"
+        left = "every sample equal" if o.copy.residual == 0 else f"residual {o.copy.residual:.2e}"
+        text = f"{counts}entry {o.original.index} by {o.copy.transformation}, {left}"
         found += comparison(probe, o.copy.picture, size, "Nearest logged picture", text)
     return found or [Figure("The image", size, probe)]
 
@@ -331,7 +332,8 @@ def _reconstruction(candidate: Candidate, size: str) -> Sequence[Figure]:
     if candidate.finding.resized:
         size += f"; compared as {probe.shape[1]} × {probe.shape[0]}"
     limits = candidate.finding.limits.get(UNPROCESSED)
-    if limits is not None and limits.attribution is not None and not candidate.finding.resized:
-        text += f"; attribution limit {limits.attribution:.2e}"
+    limit = None if limits is None else attribution_limit(limits.attribution, limits.denial)
+    if limit is not None and not candidate.finding.resized:
+        text += f"; attribution limit {limit:.2e}"
     rgb = [np.repeat(p, 3, axis=2) if p.shape[2] == 1 else p for p in (probe, result.reconstruction)]
     return comparison(rgb[0], rgb[1], size, f"Best of {candidate.finding.name}", text)

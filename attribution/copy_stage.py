@@ -178,7 +178,8 @@ def search_archive(
         return finding, checks, None, None
     where = f"entry {original.index} of {original.origin}"
     limit = "no limit: not calibrated" if best.limit is None else f"limit {best.limit:.2e}"
-    described = f"{where} by {best.transformation}: residual {best.residual:.2e}, {limit}"
+    left = "every sample equal" if best.residual == 0 else f"residual {best.residual:.2e}, {limit}"
+    described = f"{where} by {best.transformation}: {left}"
     outcome = "a copy" if best.within else "not a copy"
     checks.append(Check(f"nearest logged picture ({best.stage})", "made", f"{outcome}: {described}", STAGE))
     found_text = distrust = None

@@ -116,7 +116,9 @@ def _by_copies(findings: Findings) -> Decision | None:
     if copies.found is None or copies.distrust is not None:
         return None
     line = f"a changed copy of {copies.found}"
-    if copies.residual is not None and copies.limit is not None:
+    if copies.residual == 0:
+        line += " (every sample equal)"
+    elif copies.residual is not None and copies.limit is not None:
         line += f" (residual {copies.residual:.2e}, limit {copies.limit:.2e})"
     elif copies.residual is not None:
         line += f" (residual {copies.residual:.2e})"

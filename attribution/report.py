@@ -106,6 +106,7 @@ def render(document: ReportDocument, figures: Sequence[Figure] = ()) -> str:
         "stages": _stages(document),
         "coverage_text": _coverage_text(document),
         "copies_text": _copies_text(document),
+        "no_candidates": _no_candidates(document),
         "chart": drawn,
         "candidates": [_candidate(c) for c in document.candidates],
         "scores": _scores(document),
@@ -156,6 +157,12 @@ def _residual_note(figures: Sequence[Figure]) -> str:
     )
 
 
+def _no_candidates(document: ReportDocument) -> str:
+    """Why no generator was asked."""
+    reason = next((c.reason for c in document.checks if c.name == "inversion" and c.state == "skipped"), None)
+    return f"No generator was inverted: {reason}." if reason else "No generator was inverted."
+
+
 def _coverage_text(document: ReportDocument) -> str:
     coverage = document.coverage
     logs = "; ".join(f"the first {log.size} entries of {log.origin}" for log in coverage.logs)
@@ -165,21 +172,24 @@ def _coverage_text(document: ReportDocument) -> str:
         return f"The image's digests are present: {coverage.reason}"
     if coverage.state == "contradiction":
         return f"The log contradicts itself: {coverage.reason}"
-    return f"Coverage unknown: {coverage.reason}"
+    return f"Coverage unknown: {coverage.reason}."
 
 
 def _copies_text(document: ReportDocument) -> str:
     copies = document.copies
     if not copies.pictures and not copies.ran:
-        return f"Not searched: {copies.reason}"
+        return f"Not searched: {copies.reason}."
     text = f"{copies.pictures} replayed pictures were searched"
     text += " for whole pictures, mirrors, crops and resized copies." if copies.ran else f", not all: {copies.reason}."
     if copies.transformation is not None:
-        text += (
-            f" Best explanation: picture {copies.key} by {copies.transformation}; residual {_number(copies.residual)}, "
-            f"PSNR {_number(copies.psnr, '.1f')} dB, SSIM {_number(copies.ssim, '.3f')}, "
-            f"limit {_number(copies.limit, '.2e', 'none (not calibrated)')}."
-        )
+        text += f" Best explanation: entry {copies.key} by {copies.transformation}; "
+        if _value(copies.residual) == 0:
+            text += "every sample equal."
+        else:
+            text += (
+                f"residual {_number(copies.residual)}, PSNR {_number(copies.psnr, '.1f')} dB, "
+                f"SSIM {_number(copies.ssim, '.3f')}, limit {_number(copies.limit, '.2e', 'none (not calibrated)')}."
+            )
         text += " It counts." if copies.found is not None else " It does not count."
     return text
 

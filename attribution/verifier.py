@@ -47,8 +47,8 @@ Progress = Callable[[str, int, int], None]
 """(stage, done, total)."""
 
 
-_NO_COVERAGE = Coverage("unknown", (), "not reached")
-_NO_COPIES = CopyFinding(False, reason="not reached")
+_NO_COVERAGE = Coverage("unknown", (), "the verdict was reached before")
+_NO_COPIES = CopyFinding(False, reason="the verdict was reached before")
 
 
 @dataclass(frozen=True, slots=True)
