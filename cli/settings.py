@@ -9,7 +9,7 @@ misspelt `polcy` must not silently mean "no policy".
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ PROJECT_FILE = "plausible.toml"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: `kind` is `path`, `place` (a folder or a URL), `word` or `words`."""
+    """One setting: `kind` is `path`, `place` (a folder or a URL), `number`, `word` or `words`."""
 
     name: str
     kind: str
@@ -51,6 +51,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("accused", "words", (), "names of the accused authors; none named means all of the authors file"),
     Setting("auditor_key", "path", None, "private key file that signs reports"),
     Setting("inception", "path", None, "Inception weights (safetensors) for 004's feature distance"),
+    Setting("max_age", "number", None, "absence counts only under a checkpoint at most so many seconds old"),
     Setting("device", "word", "cpu", "where generators run: `cpu`, `cuda`, `cuda:1`, `mps`"),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
@@ -113,12 +114,31 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
+def chosen_by_files(names: Iterable[str]) -> list[str]:
+    """One sentence for each of these settings whose value a file chose: what decides must not go unnoticed."""
+    found = [(name, resolve(name)) for name in names if not os.environ.get(_BY_NAME[name].variable)]
+    return [f"{name} chosen by {value.source}" for name, value in found if value.source != "default"]
+
+
+def _number(setting: Setting, value: Any) -> float:
+    """A number of at least 0, from a file as a number and from the environment as text."""
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else -1.0
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise UsageError(f"the setting {setting.name} is a number of at least 0, not {value!r}")
+    return number
+
+
 def _shape(setting: Setting, value: Any, base: Path | None) -> Any:
     """The value in its Python shape; `base` is the folder of the file it was read from."""
     if setting.kind == "words":
         if isinstance(value, str) or not all(isinstance(word, str) for word in value):
             raise UsageError(f"the setting {setting.name} is a list of texts")
         return tuple(value)
+    if setting.kind == "number":
+        return _number(setting, value)
     if not isinstance(value, (str, Path)):
         raise UsageError(f"the setting {setting.name} is a text, not {value!r}")
     if setting.kind == "word":

@@ -119,12 +119,12 @@ def policy(flag: Path | None) -> Policy | None:
     """The policy the settings name, or None; a line on stderr says so if a file chose it."""
     from ..ledger.policy import Policy
 
-    found = settings.resolve("policy", flag)
-    if found.value is None:
+    path = settings.get("policy", flag)
+    if path is None:
         return None
-    if found.source not in ("flag", "PD_POLICY"):
-        output.note(f"policy {found.value} chosen by {found.source}")
-    return Policy.parse(read_bytes(found.value, "the policy"))
+    for line in settings.chosen_by_files(["policy"] if flag is None else []):
+        output.note(line)
+    return Policy.parse(read_bytes(path, "the policy"))
 
 
 def read_bytes(path: Path, what: str, limit: int = 1 << 24) -> bytes:

@@ -83,7 +83,8 @@ def verify(
         str | None, typer.Option("--claimed-date", metavar="DATE", help="When the picture is said to be from (UTC).")
     ] = None,
     max_age: Annotated[
-        float | None, typer.Option(min=0, help="Absence counts only under a checkpoint at most so many seconds old.")
+        float | None,
+        typer.Option(min=0, help="Absence counts only under a checkpoint so many seconds old. [PD_MAX_AGE]"),
     ] = None,
     seconds: SecondsOption = None,
     device: DeviceOption = None,
@@ -114,6 +115,10 @@ def verify(
     """
     targets = targets_for(report, images, force)
     files = {image: list(evidence) if evidence else _beside(image) for image in images}
+    flags = {"policy": policy, "authors": authors, "ledger": ledger, "models": models, "integrity": integrity,
+             "accused": accused, "max_age": max_age}  # fmt: skip
+    for line in settings.chosen_by_files(name for name, flag in flags.items() if flag in (None, [], ())):
+        output.note(line)
     trust = _trust(policy, authors)
     if not sources.has_attribution():
         from .evidence_only import verify_evidence_only
@@ -171,16 +176,11 @@ def verifier_for(
 
 
 def _trust(policy: Path | None, authors: Path | None) -> tuple[bytes | None, bytes | None]:
-    """The bytes of policy and authors; a line on stderr where a file chose them."""
+    """The bytes of policy and authors."""
     found: list[bytes | None] = []
     for name, flag in (("policy", policy), ("authors", authors)):
-        setting = settings.resolve(name, flag)
-        if setting.value is None:
-            found.append(None)
-            continue
-        if setting.source not in ("flag", f"PD_{name.upper()}"):
-            output.note(f"{name} {setting.value} chosen by {setting.source}")
-        found.append(sources.read_bytes(setting.value, f"the {name} file"))
+        path = settings.get(name, flag)
+        found.append(None if path is None else sources.read_bytes(path, f"the {name} file"))
     return found[0], found[1]
 
 
@@ -210,7 +210,7 @@ def options_for(
         threads=threads,
         seed=seed,
         inception=settings.get("inception"),
-        max_age=max_age,
+        max_age=settings.get("max_age", max_age),
         offline=offline,
         auditor=_auditor(key),
         command=shlex.join(["pd", *sys.argv[1:]]),

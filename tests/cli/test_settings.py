@@ -50,7 +50,18 @@ def test_lists_and_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["polcy = 'x'", "policy = 3", "accused = 'one'", "accused = [1]", "policy = ", "[policy]\nx = 1", "\xff"]
+    "text",
+    [
+        "polcy = 'x'",
+        "policy = 3",
+        "accused = 'one'",
+        "accused = [1]",
+        "policy = ",
+        "max_age = true",
+        "max_age = -1",
+        "[policy]\nx = 1",
+        "\xff",
+    ],
 )
 def test_a_mistake_in_a_file_is_said(pd, tmp_path: Path, text: str) -> None:
     (tmp_path / "plausible.toml").write_bytes(text.encode("latin-1"))

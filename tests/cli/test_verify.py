@@ -263,3 +263,15 @@ def test_without_torch_nothing_of_it_is_loaded(studio, pd) -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert answer.returncode == 6, answer.stderr
+
+
+def test_what_a_file_chose_is_said(pd, studio, tmp_path: Path) -> None:
+    """A folder of evidence with a plausible.toml in it must not decide unnoticed."""
+    ledger = studio.ledger
+    text = f'policy = "{ledger}/policy.txt"\nauthors = "{ledger}/authors.txt"\nledger = "{ledger}"\nmax_age = 60\n'
+    (tmp_path / "plausible.toml").write_text(text)
+    result = pd("verify", studio.picture(1))
+    assert result.code == 0
+    for name in ("policy", "authors", "ledger", "max_age"):
+        assert f"{name} chosen by {tmp_path / 'plausible.toml'}" in result.err
+    assert "chosen by" not in pd("verify", studio.picture(1), *studio.trust, "--ledger", ledger, "--max-age", 9).err
