@@ -19,7 +19,6 @@ from datetime import datetime
 from pathlib import Path
 
 from ..ledger.authors import Authors
-from ..ledger.entry import verify_entry
 from ..ledger.evidence import Evidence, verify_evidence
 from ..ledger.images import Image, read_image
 from ..ledger.note import SignerKey
@@ -27,6 +26,7 @@ from ..ledger.policy import Policy
 from ..schemas.errors import EvidenceError, PlausibleError, UsageError
 from ..schemas.text import digest_text
 from ..schemas.verdict import Verdict
+from .absence import accused_facts, combined, passed_over, source_coverage
 from .assemble import Outcome, Report, assemble
 from .budget import Budget
 from .candidates import Candidate, Settings, invert_candidates, relative_scores
@@ -346,8 +346,15 @@ class Verifier:
     def _coverage(self, run: _Run, image: Image) -> None:
         if run.coverage.state == "contradiction":
             return
-        found = [self._source_coverage(source, image) for source in self.sources]
-        run.coverage = _combined(found, run.judged)
+        strangers = passed_over([j.finding for j in run.judged])
+        found = [
+            source_coverage(
+                source, image, strangers=strangers, max_age=self.options.max_age,
+                progress=lambda done, total: self._tell("coverage", done, total),
+            )
+            for source in self.sources
+        ]  # fmt: skip
+        run.coverage = combined(found)
         states = {"absent": "made", "present": "made", "contradiction": "failed", "unknown": "skipped"}
         for source, coverage in zip(self.sources, found, strict=True):
             state = states[coverage.state]
@@ -355,48 +362,9 @@ class Verifier:
         if not self.sources:
             run.checks.append(Check("full scan", "skipped", run.coverage.reason, "coverage"))
 
-    def _source_coverage(self, source: LogSource, image: Image) -> Coverage:
-        accepted = source.accepted
-        if accepted is None:
-            return Coverage("unknown", (), source.problem or "no checkpoint was accepted")
-        scan = source.scan(lambda done, total: self._tell("coverage", done, total))
-        if scan is None:
-            return Coverage("unknown", (), source.scan_problem or "the log could not be scanned")
-        coverage = scan.coverage(pixels=image.pixel_digest, file=image.file_digest)
-        if coverage.state != "absent":
-            return coverage
-        if not accepted.cosigners:
-            return Coverage(
-                "unknown", coverage.logs, f"{source.origin} is not witnessed: others may be shown another tree"
-            )
-        age = None if accepted.existence_time is None else time.time() - accepted.existence_time
-        if self.options.max_age is not None and age is not None and age > self.options.max_age:
-            return Coverage("unknown", coverage.logs, f"the checkpoint of {source.origin} is {age:.0f} s old")
-        return coverage
-
-    def _accused_facts(self) -> tuple[int | None, frozenset[str]]:
-        """(pictures logged, models named) by accused authors over all scanned logs; None: a log was not scanned."""
+    def _logged(self) -> tuple[int | None, frozenset[str]]:
         if self._facts is None:
-            pictures: int | None = 0 if self.sources else None
-            models: set[str] = {r.model for r in self.registered if r.author in self.accused}
-            for source in self.sources:
-                scan = source.scan() if source.accepted is not None else None
-                if scan is None or source.authors is None:
-                    pictures = None
-                    continue
-                for index, entry in scan.entries():
-                    if entry.author.name not in self.accused or (entry.generation is None and entry.model is None):
-                        continue
-                    try:
-                        verify_entry(entry, source.authors, index=index, origin=source.origin)
-                    except PlausibleError:
-                        continue
-                    if entry.generation is not None:
-                        pictures = None if pictures is None else pictures + 1
-                        models.add(digest_text(entry.generation.model))
-                    elif entry.model is not None:
-                        models.add(digest_text(entry.model.manifest))
-            self._facts = pictures, frozenset(models)
+            self._facts = accused_facts(self.sources, self.registered, self.accused)
         return self._facts
 
     # --- stage 3: changed copies -------------------------------------------------------------------------------
@@ -405,14 +373,14 @@ class Verifier:
         if self._archive is None:
             self._archive = build_archive(self.sources, run.judged, self.models, self.accused, progress=self.progress)
         jpeg = jpeg_settings(data) if image.format == "JPEG" and data else None
-        expected, _ = self._accused_facts()
+        expected, _ = self._logged()
         run.copies, checks, run.copy, run.original = search_archive(image, self._archive, expected=expected, jpeg=jpeg)
         run.checks += checks
 
     # --- stage 4: inversion ------------------------------------------------------------------------------------
 
     def _inversion(self, run: _Run, image: Image) -> None:
-        _, required = self._accused_facts()
+        _, required = self._logged()
         for digest in sorted(required):
             self.models.require(digest)
         options = self.options
@@ -447,26 +415,6 @@ def _contradicted(item: Judged, reason: str) -> Judged:
 
     finding = item.finding if item.finding.contradiction else replace(item.finding, contradiction=reason)
     return replace(item, finding=finding, checks=(*item.checks, Check("one view", "failed", reason, "evidence")))
-
-
-def _combined(found: Sequence[Coverage], judged: Sequence[Judged]) -> Coverage:
-    """The weakest of the logs' answers: absent only if absent from all."""
-    if not found:
-        return Coverage("unknown", (), "no log was given")
-    logs = tuple(log for coverage in found for log in coverage.logs)
-    others = [j for j in judged if j.finding.matches is not None and not j.finding.accused]
-    for state in ("contradiction", "unknown", "present"):
-        for coverage in found:
-            if coverage.state == state and not (state == "present" and others and not _by_accused(judged)):
-                return Coverage(coverage.state, logs, coverage.reason)
-    reason = " ".join(coverage.reason for coverage in found if coverage.state == "absent")
-    if others:
-        reason += " Entries of authors who are not accused name it; anyone may log anything."
-    return Coverage("absent", logs, reason.strip())
-
-
-def _by_accused(judged: Sequence[Judged]) -> bool:
-    return any(j.finding.accused and j.finding.matches is not None for j in judged)
 
 
 def verify(

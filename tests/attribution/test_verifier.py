@@ -486,6 +486,8 @@ def test_authors_who_are_not_accused_are_listed_and_are_no_stop(studio: Studio, 
     )  # fmt: skip
     assert report.document.entries[0].accused is False
     assert report.verdict == Verdict.ATTRIBUTED  # not presence, not a stop: the generator is asked
+    assert report.document.coverage.state == "absent"
+    assert "not accused" in report.document.coverage.reason
     with pytest.raises(UsageError, match=r"not in authors\.txt"):
         verify(
             tmp_path / "a.png", ledgers=[studio.path], policy=studio.policy, authors=studio.authors,
@@ -556,6 +558,21 @@ def test_a_log_without_witnesses_shows_no_absence(tmp_path: Path) -> None:
         ledger.register_model("mlp", folder=folder)
         ledger.flush()
     report = verify(save(tmp_path / "a.png", blocks(4)), ledgers=[tmp_path / "alone.ledger"], options=STRICT)
+    assert report.document.coverage.state == "unknown"
+    assert report.verdict == Verdict.INCONCLUSIVE
+
+
+def test_a_strangers_entry_makes_no_unwitnessed_log_a_witnessed_one(tmp_path: Path) -> None:
+    with Ledger.init(tmp_path / "alone.ledger", author=AUTHOR) as ledger:
+        ledger.register_model("mlp", folder=model_folder(tmp_path / "weights" / "mlp", 1))
+        ledger.append(image=blocks(4), model="mlp")
+        ledger.flush()
+        policy = (ledger.path / "policy.txt").read_bytes()
+    other = f"author {SignerKey('someone.example/else', ED25519, bytes(32)).verifier.encode()}\n".encode()
+    report = verify(
+        save(tmp_path / "a.png", blocks(4)), ledgers=[tmp_path / "alone.ledger" / "public"], policy=policy,
+        authors=other, options=STRICT,
+    )  # fmt: skip
     assert report.document.coverage.state == "unknown"
     assert report.verdict == Verdict.INCONCLUSIVE
 

@@ -1,0 +1,102 @@
+"""What full scans say together: absence from all named logs, and what the accused authors' entries name.
+
+Coverage of one log is exact (coverage.py); here it is held against what makes it worth something: a policy that
+accepts the checkpoint, witnesses who cosigned it, and a checkpoint that is not too old. Several logs are combined to
+the weakest of their answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+
+from ..ledger.entry import verify_entry
+from ..ledger.images import Image
+from ..schemas.errors import PlausibleError
+from ..schemas.text import digest_text
+from .findings import Coverage, EntryFinding
+from .models import Registration
+from .sources import LogSource
+
+
+def passed_over(entries: Sequence[EntryFinding]) -> bool:
+    """Whether entries name the image, and none of them by an accused author: no presence, since anyone may log it."""
+    about = [e for e in entries if e.matches is not None]
+    return bool(about) and not any(e.accused for e in about)
+
+
+def source_coverage(
+    source: LogSource,
+    image: Image,
+    *,
+    strangers: bool = False,
+    max_age: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Coverage:
+    """What one log says of an image; `absent` only under a witnessed checkpoint at most `max_age` seconds old.
+
+    `strangers`: the entries that name it are of authors who are not accused (`passed_over`).
+    """
+    accepted = source.accepted
+    if accepted is None:
+        return Coverage("unknown", (), source.problem or "no checkpoint was accepted")
+    scan = source.scan(progress)
+    if scan is None:
+        return Coverage("unknown", (), source.scan_problem or "the log could not be scanned")
+    coverage = scan.coverage(pixels=image.pixel_digest, file=image.file_digest)
+    if coverage.state == "present" and strangers:
+        reason = f"All {scan.size} entries were re-hashed; those that name it are of authors who are not accused."
+        coverage = Coverage("contradiction", coverage.logs, scan.contradiction) if scan.contradiction else Coverage(
+            "absent", coverage.logs, reason
+        )  # fmt: skip
+    if coverage.state != "absent":
+        return coverage
+    if not accepted.cosigners:
+        reason = f"{source.origin} is not witnessed: others may be shown another tree"
+        return Coverage("unknown", coverage.logs, reason)
+    age = None if accepted.existence_time is None else time.time() - accepted.existence_time
+    if max_age is not None and age is not None and age > max_age:
+        return Coverage("unknown", coverage.logs, f"the checkpoint of {source.origin} is {age:.0f} s old")
+    return coverage
+
+
+def combined(found: Sequence[Coverage]) -> Coverage:
+    """The weakest of the logs' answers: absent only if absent from all."""
+    if not found:
+        return Coverage("unknown", (), "no log was given")
+    logs = tuple(log for coverage in found for log in coverage.logs)
+    for state in ("contradiction", "unknown", "present"):
+        for coverage in found:
+            if coverage.state == state:
+                return Coverage(coverage.state, logs, coverage.reason)
+    return Coverage("absent", logs, " ".join(coverage.reason for coverage in found))
+
+
+def accused_facts(
+    sources: Sequence[LogSource], registered: Sequence[Registration], accused: Collection[str]
+) -> tuple[int | None, frozenset[str]]:
+    """(pictures logged, models named) in entries that accused authors signed, over all scanned logs.
+
+    The number is None where a log was not scanned under an accepted checkpoint. Entries in an accused author's name
+    without his signature count for nothing, else anyone could bar a denial by logging them.
+    """
+    pictures: int | None = 0 if sources else None
+    models: set[str] = {r.model for r in registered if r.author in accused}
+    for source in sources:
+        scan = source.scan() if source.accepted is not None else None
+        if scan is None or source.authors is None:
+            pictures = None
+            continue
+        for index, entry in scan.entries():
+            if entry.author.name not in accused or (entry.generation is None and entry.model is None):
+                continue
+            try:
+                verify_entry(entry, source.authors, index=index, origin=source.origin)
+            except PlausibleError:
+                continue
+            if entry.generation is not None:
+                pictures = None if pictures is None else pictures + 1
+                models.add(digest_text(entry.generation.model))
+            elif entry.model is not None:
+                models.add(digest_text(entry.model.manifest))
+    return pictures, frozenset(models)
