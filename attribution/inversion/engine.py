@@ -129,7 +129,8 @@ class _Candidate:
 
 
 @contextmanager
-def _settings(count: int | None) -> Yields[None, None, None]:
+def settings(count: int | None) -> Yields[None, None, None]:
+    """Threads and arithmetic of an inversion, put back afterwards."""
     before, matmul, convolution = (
         torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     )  # fmt: skip
@@ -181,7 +182,7 @@ def invert(
     def expired() -> bool:
         return budget.seconds is not None and time.monotonic() - began > budget.seconds
 
-    with _settings(threads):
+    with settings(threads):
         candidates = [_candidate(pixels, generator, distance, seed, device) for generator in generators]
         for number in range(budget.rounds):
             active = [c for c in candidates if c.stopped is None]

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
-
-from .adam import project
-from .network import Network
 
 Status = Literal["running", "floor", "flat"]
 
@@ -28,6 +25,24 @@ HOPELESS_DAMPING = 1e4
 FLAT_PATIENCE = 4
 FLAT_GAIN = 0.06
 """A run whose residual fell by less than 6 % over four Jacobians is flat."""
+
+
+class Model(Protocol):
+    """What is fitted: a generator's `Network`, or one followed by a warp (warp.py)."""
+
+    device: torch.device
+
+    def unit(self, z: Tensor) -> Tensor:
+        """[B, N] pictures of points [B, d] on the scale [0, 1]."""
+        ...
+
+    def linearise(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """(picture [N], Jacobian [d, N]) at one point [d]."""
+        ...
+
+    def project(self, points: Tensor) -> Tensor:
+        """Points [B, d] put back where points may be."""
+        ...
 
 
 @dataclass(slots=True)
@@ -43,7 +58,7 @@ class Run:
 
 
 @torch.no_grad()
-def start(network: Network, target: Tensor, z: Tensor) -> Run:
+def start(network: Model, target: Tensor, z: Tensor) -> Run:
     """A run at latent [d] against the flat probe [N] on the scale [0, 1]."""
     residual = float((network.unit(z[None])[0] - target).square().mean())
     return Run(z=z.detach().clone(), residual=residual, history=[residual])
@@ -52,7 +67,7 @@ def start(network: Network, target: Tensor, z: Tensor) -> Run:
 @torch.no_grad()
 def advance(
     run: Run,
-    network: Network,
+    network: Model,
     target: Tensor,
     *,
     iterations: int,
@@ -79,7 +94,7 @@ def advance(
     return run
 
 
-def _step(run: Run, network: Network, target: Tensor, ladder: Tensor, chords: int) -> None:
+def _step(run: Run, network: Model, target: Tensor, ladder: Tensor, chords: int) -> None:
     picture, jacobian = network.linearise(run.z)
     # the d x d systems are tiny: solved in double on the CPU, by one eigendecomposition for all dampings
     values, vectors = torch.linalg.eigh((jacobian @ jacobian.T).cpu().double())
@@ -92,7 +107,7 @@ def _step(run: Run, network: Network, target: Tensor, ladder: Tensor, chords: in
 
     rows = torch.arange(len(ladder))
     first = (target - picture)[None].expand(len(ladder), -1)
-    points = project(run.z[None] + solve(first, rows), network.generator.latent)
+    points = network.project(run.z[None] + solve(first, rows))
     best, best_z, best_row = run.residual, None, 0
     previous: Tensor | None = None
     for chord in range(chords + 1):
@@ -110,7 +125,7 @@ def _step(run: Run, network: Network, target: Tensor, ladder: Tensor, chords: in
         if not bool(keep.any()):
             break
         points, residuals, rows, previous = points[keep], residuals[keep], rows[keep], loss[keep]
-        points = project(points + solve(residuals, rows), network.generator.latent)
+        points = network.project(points + solve(residuals, rows))
     if best_z is None:
         run.damping *= 30
         return

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..generators.protocol import Generator
+from .adam import project
 
 COLUMN_CHUNK = 50
 MAX_JACOBIAN_BYTES = 2 << 30
@@ -184,6 +185,10 @@ class Network:
     def linearisable(self) -> bool:
         """Whether a dense Jacobian fits: d x N float32 within `MAX_JACOBIAN_BYTES`."""
         return 4 * self.dim * self.samples <= MAX_JACOBIAN_BYTES
+
+    def project(self, points: Tensor) -> Tensor:
+        """Latents [B, d] put back onto the support of their prior."""
+        return project(points, self.generator.latent)
 
     def unit(self, z: Tensor) -> Tensor:
         """[B, N] of latents [B, d]; differentiable."""

@@ -1,0 +1,293 @@
+"""`invert_relaxed`: one probe against every candidate, with what the relaxed scope allows to have happened to it.
+
+For each generator Adam moves random starts against the probe and against its mirror image, as if either had been
+cropped a little; the best of both go on by Levenberg-Marquardt over latent and warp together (warp.py). A search ends
+when its best run explains nearly all of the probe, or, once both orientations were tried, when a run of another start
+agrees with it or it stands far below the second best; or when the starts are used up. There is one round: a second one
+would double the work for a stranger and hardly ever helps an own picture. Own pictures and others are measured alike:
+what a residual means is the calibration's business.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...schemas.errors import UsageError
+from ..budget import FLOOR, Budget
+from ..generators.protocol import Generator
+from . import lm
+from .adam import Pool, advance
+from .engine import AGREEMENT_PICTURE, AGREEMENT_RATIO, FLOOR_GOAL, settings, start_generator
+from .network import Network
+from .warp import WarpedNetwork, start, warp
+
+Stopped = Literal["floor", "flat", "budget", "time"]
+
+ADAM_ZOOM = 0.97
+"""Share of each side that Adam takes as kept: between an uncropped picture and the scope's 0.9."""
+EXPLAINED = 0.02
+"""A run that leaves less than this share of the probe's variance ends the search."""
+STANDS_OUT = 3.0
+"""So does a best run this many times below the second best: minima of wrong latents lie near each other."""
+AGREEING_STARTS = 2
+"""Runs at one minimum that end a search."""
+ORIENTATIONS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happened to a generator's picture on its way to the probe, as far as it was found.
+
+    Mirrored first; then the pixels cut at each side of the (mirrored) picture, at the generator's size; `blur` is the
+    standard deviation in pixels of a Gaussian that stands for the resampling filters, 0.2 and less for none.
+    """
+
+    mirrored: bool
+    left: float
+    right: float
+    top: float
+    bottom: float
+    blur: float
+
+    def __str__(self) -> str:
+        cut = f"cut {self.left:.1f}+{self.right:.1f} across, {self.top:.1f}+{self.bottom:.1f} down"
+        return f"{'mirrored, ' if self.mirrored else ''}{cut}, blur {self.blur:.2f} pixels"
+
+
+@dataclass(frozen=True, slots=True)
+class RelaxedInversion:
+    """What one generator could do for one changed probe."""
+
+    generator: str
+    """Model digest."""
+    residual: float
+    """Mean squared error between the changed picture of z and probe/255, on the [0, 1] scale."""
+    change: Change
+    z: NDArray[np.float64]
+    reconstruction: NDArray[np.uint8]
+    """[H, W, C]: the owner's picture of z, changed and rounded."""
+    mismatches: int
+    samples: int
+    square_norm: float
+    starts: int
+    iterations: int
+    polished_starts: int
+    agreeing_starts: int
+    stopped: Stopped
+    seconds: dict[str, float]
+
+    @property
+    def floors(self) -> float:
+        """Residual in units of the 8-bit rounding floor 1/(12 x 255^2)."""
+        return self.residual / FLOOR
+
+    @property
+    def out_of_budget(self) -> bool:
+        """Whether the outer time guard ended the search: nothing negative follows from it."""
+        return self.stopped == "time"
+
+
+@dataclass(slots=True)
+class _Side:
+    """The probe as it is or mirrored, with its pool of starts."""
+
+    mirrored: bool
+    network: WarpedNetwork
+    theta: Tensor
+    pool: Pool
+
+
+@dataclass(slots=True)
+class _Run:
+    side: bool
+    run: lm.Run
+
+
+@dataclass(slots=True)
+class _Search:
+    network: Network
+    sides: list[_Side]
+    goal: float
+    runs: list[_Run] = field(default_factory=list[_Run])
+    stopped: Stopped | None = None
+
+
+def invert_relaxed(
+    probe: NDArray[np.uint8],
+    generators: Sequence[Generator],
+    budget: Budget,
+    *,
+    seed: int,
+    threads: int | None = None,
+    device: torch.device | str = "cpu",
+    progress: Callable[[], None] | None = None,
+) -> list[RelaxedInversion]:
+    """Invert `probe`, uint8 [H, W, C] at the generators' own size, up to a mirror, a crop and a blur; in their order.
+
+    Deterministic in (probe, generators, budget, seed) up to float rounding of the machine; a generator's result does
+    not depend on the others. The budget's starts are drawn for each orientation; `progress` is called after each run.
+    `UsageError` if the probe's size is not a generator's.
+    """
+    pixels = np.array(probe, order="C")
+    if pixels.dtype != np.uint8 or pixels.ndim != 3:
+        raise UsageError("a probe is uint8 [height, width, channels]")
+    for generator in generators:
+        size = (generator.output.height, generator.output.width, generator.output.channels)
+        if pixels.shape != size:
+            raise UsageError(f"the probe is {pixels.shape}, generator {generator.name!r} makes {size}: resize it first")
+    began = time.monotonic()
+
+    def expired() -> bool:
+        return budget.seconds is not None and time.monotonic() - began > budget.seconds
+
+    with settings(threads):
+        return [_invert(pixels, generator, budget, seed, device, expired, progress) for generator in generators]
+
+
+def _invert(
+    pixels: NDArray[np.uint8],
+    generator: Generator,
+    budget: Budget,
+    seed: int,
+    device: torch.device | str,
+    expired: Callable[[], bool],
+    progress: Callable[[], None] | None,
+) -> RelaxedInversion:
+    network = Network(generator, device)
+    rng = start_generator(seed, generator.digest)
+    seconds = {"adam": 0.0, "lm": 0.0}
+    targets = [_target(pixels, network), _target(pixels[:, ::-1], network)]
+    search = _Search(network, [], EXPLAINED * float(targets[0].reshape(pixels.shape[2], -1).var(1).mean()))
+    began = time.monotonic()
+    search.sides = [_side(bool(i), network, target, budget, rng) for i, target in enumerate(targets)]
+    pools = [side.pool for side in search.sides]
+    advance(pools, steps=budget.adam_steps, rate=budget.adam_rate, prior=budget.adam_prior, stop=expired)
+    seconds["adam"] = time.monotonic() - began
+    began = time.monotonic()
+    _polish(search, budget, expired, progress)
+    seconds["lm"] = time.monotonic() - began
+    return _finish(search, pixels, budget, seconds)
+
+
+def _target(pixels: NDArray[np.uint8], network: Network) -> Tensor:
+    picture = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+    return (picture.to(network.device, torch.float32) / 255).flatten()
+
+
+def _side(mirrored: bool, network: Network, target: Tensor, budget: Budget, rng: torch.Generator) -> _Side:
+    generator = network.generator
+    warped = WarpedNetwork(network, target)
+    theta = start(generator.output.height, generator.output.width, ADAM_ZOOM).to(network.device)
+
+    def loss(z: Tensor) -> Tensor:
+        return (warped.unit(torch.cat([z, theta.expand(len(z), -1)], dim=1)) - target).square().mean(1)
+
+    starts = generator.latent.draw(budget.adam_starts, rng).to(network.device)
+    return _Side(mirrored, warped, theta, Pool(loss, generator.latent, starts))
+
+
+def _polish(
+    search: _Search,
+    budget: Budget,
+    expired: Callable[[], bool],
+    progress: Callable[[], None] | None,
+) -> None:
+    """Levenberg-Marquardt on the best starts of both orientations, one after the other."""
+    if not search.network.linearisable:
+        return
+    for mirrored, index in _order(search.sides)[: ORIENTATIONS * budget.lm_starts]:
+        side = search.sides[mirrored]
+        run = lm.start(side.network, side.network.target, torch.cat([side.pool.best[index], side.theta]))
+        lm.advance(
+            run, side.network, side.network.target, iterations=budget.lm_iterations, chords=budget.lm_chords,
+            goal=FLOOR_GOAL * FLOOR, stop=expired,
+        )  # fmt: skip
+        search.runs.append(_Run(mirrored, run))
+        if progress is not None:
+            progress()
+        search.stopped = _verdict(search, expired)
+        if search.stopped is not None:
+            return
+
+
+def _order(sides: Sequence[_Side]) -> list[tuple[bool, int]]:
+    """(mirrored, start): the best of the better orientation, the best of the other one, then the rest, best first."""
+    losses = [(float(loss), side.mirrored, i) for side in sides for i, loss in enumerate(side.pool.best_loss)]
+    (_, mirrored, first), *rest = sorted(losses)
+    second = next(item for item in rest if item[1] != mirrored)
+    rest.remove(second)
+    return [(mirrored, first), *((side, i) for _, side, i in (second, *rest))]
+
+
+def _verdict(search: _Search, expired: Callable[[], bool]) -> Stopped | None:
+    """Why the search may end now, or None."""
+    best, *others = sorted(search.runs, key=lambda r: r.run.residual)
+    if best.run.status == "floor":
+        return "floor"
+    if expired():
+        return "time"
+    if best.run.residual <= search.goal:
+        return "flat"
+    if all(other.side == best.side for other in others):
+        return None  # the other orientation may explain the probe better, whatever agrees here
+    agrees = len(_agreeing(search)) >= AGREEING_STARTS
+    return "flat" if agrees or others[0].run.residual >= STANDS_OUT * best.run.residual else None
+
+
+def _agreeing(search: _Search) -> list[_Run]:
+    """The runs that ended at the best one's picture, itself included."""
+    best = min(search.runs, key=lambda r: r.run.residual)
+    near = [
+        r for r in search.runs if r.side == best.side and r.run.residual <= best.run.residual * (1 + AGREEMENT_RATIO)
+    ]
+    network = search.sides[best.side].network
+    with torch.no_grad():
+        pictures = network.unit(torch.stack([best.run.z, *(r.run.z for r in near)]))
+        apart = (pictures[1:] - pictures[0]).square().mean(1)
+    return [r for r, d in zip(near, apart, strict=True) if float(d) <= AGREEMENT_PICTURE * best.run.residual]
+
+
+def _finish(search: _Search, pixels: NDArray[np.uint8], budget: Budget, seconds: dict[str, float]) -> RelaxedInversion:
+    """What is reported, recomputed by the owner's own module and in double."""
+    network, generator = search.network, search.network.generator
+    if search.runs:
+        best = min(search.runs, key=lambda r: r.run.residual)
+        mirrored, point = best.side, best.run.z
+    else:
+        side = min(search.sides, key=lambda s: float(s.pool.best_loss.min()))
+        mirrored, index = side.mirrored, int(side.pool.best_loss.argmin())
+        point = torch.cat([side.pool.best[index], side.theta])
+    z, theta = point[: network.dim], point[network.dim :]
+    with torch.no_grad():
+        image = generator.images(z.float()[None].to(generator.device)).double().cpu()
+        changed = warp(image, theta[None].double().cpu())[0].permute(1, 2, 0).numpy()
+    if mirrored:
+        changed = changed[:, ::-1]
+    residual = float(np.square(changed - pixels / 255).mean())
+    reconstruction = np.rint(np.clip(changed, 0, 1) * 255).astype(np.uint8)
+    left, right, top, bottom, blur = (float(v) for v in theta)
+    return RelaxedInversion(
+        generator=generator.digest,
+        residual=residual,
+        # cut from the probe's point of view: the search saw the mirrored probe
+        change=Change(mirrored, *((right, left) if mirrored else (left, right)), top, bottom, blur),
+        z=z.cpu().double().numpy(),
+        reconstruction=reconstruction,
+        mismatches=int((reconstruction != pixels).sum()),
+        samples=network.samples,
+        square_norm=float(z.double().square().sum()),
+        starts=ORIENTATIONS * budget.adam_starts,
+        iterations=sum(r.run.iterations for r in search.runs),
+        polished_starts=len(search.runs),
+        agreeing_starts=len(_agreeing(search)) if search.runs else 0,
+        stopped=search.stopped or "budget",
+        seconds=seconds,
+    )
