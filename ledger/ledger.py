@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import threading
 import weakref
@@ -22,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ..schemas.errors import EvidenceError, SetupError, UsageError
+from ..schemas.errors import EvidenceError, PlausibleError, SetupError, UsageError
 from ..schemas.record import REPLAY_FIELDS, Record
 from .config import LedgerConfig, ledger_path
 from .disk import StorageFull
@@ -43,6 +44,8 @@ from .tiles import WIDTH
 from .tree import inclusion_path
 from .vault import MODEL, VAULT_FILE, Submission, Vault
 from .writer import Counters, Writer
+
+_log = logging.getLogger("plausible.ledger")
 
 _MAX_RECORD = 64 * 1024 * 1024
 _open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
@@ -107,6 +110,8 @@ class Ledger:
         """
         folder = Path(path)
         make_directory(folder, author=author, origin=origin, policy=policy, witnesses=witnesses)
+        if not witnesses and policy is None:
+            _log.info("%s has no witnesses: nothing dates its entries, and a restored backup cannot be noticed", folder)
         return cls.open(folder)
 
     @classmethod
@@ -486,7 +491,10 @@ def _after_fork_in_child() -> None:
 
 def _close_all() -> None:
     for ledger in list(_open_ledgers):
-        ledger.close()
+        try:
+            ledger.close()
+        except PlausibleError as error:
+            _log.error("%s was not closed cleanly: %s", ledger.path, error)
 
 
 if hasattr(os, "register_at_fork"):

@@ -31,6 +31,7 @@ class PublicFolder:
         # kept in the order of writing; a folder needs flushing for each name made in it
         self._files: dict[Path, None] = {}
         self._folders: dict[Path, None] = {}
+        self._seen: set[Path] = set()
         with storage(f"preparing {folder}"):
             (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
@@ -40,7 +41,10 @@ class PublicFolder:
         with storage(f"writing {self.folder}"):
             for name, data in files:
                 path = self.folder / name
-                self._make_folder(path.parent)
+                if path.parent not in self._seen:
+                    self._make_folder(path.parent)
+                    remove_leftovers(path.parent)
+                    self._seen.add(path.parent)
                 write_file(path, data, sync=False)
                 self._files[path] = None
                 self._folders[path.parent] = None

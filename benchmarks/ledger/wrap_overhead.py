@@ -42,8 +42,8 @@ def measure(call: Callable[[Any], Any], latents: list[Any]) -> tuple[list[float]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--blocks", type=int, default=10)
-    parser.add_argument("--calls", type=int, default=40, help="calls in a block")
+    parser.add_argument("--blocks", type=int, default=20)
+    parser.add_argument("--calls", type=int, default=20, help="calls in a block")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--limit-ms", type=float, default=1.0)
     options = parser.parse_args()
@@ -73,39 +73,43 @@ def main() -> int:
 
 
 def compare(ledger: Ledger, module: Any, wrapped: Any, options: argparse.Namespace, *, drawn: bool) -> dict[str, float]:
-    """Medians over all calls of the alternating blocks, in milliseconds."""
-    plain: list[float] = []
-    recorded: list[float] = []
-    plain_busy: list[float] = []
-    recorded_busy: list[float] = []
+    """Milliseconds: medians over all calls, and the overhead as the median over blocks of what their medians differ by.
+
+    A block of either kind stands beside one of the other, so that a machine that slows down slows down both.
+    """
+    seconds: dict[str, list[float]] = {"plain": [], "wrapped": []}
+    differences: list[float] = []
+    busy: list[float] = []
     whole: list[float] = []
     for block in range(options.blocks + 1):
         latents = [torch.randn(1, 100) for _ in range(options.calls)]
-        ledger.flush()
-        used = time.process_time()
-        control, control_busy = measure(module, latents)
-        used_plain = time.process_time() - used
-        ledger.flush()
-        used = time.process_time()
         # an integer in the latent's place asks for that many committed latents
-        taken, taken_busy = measure(wrapped, [1] * len(latents) if drawn else latents)
-        ledger.flush()
-        if block:  # the first block warms up
-            plain += control
-            recorded += taken
-            plain_busy += control_busy
-            recorded_busy += taken_busy
-            whole.append((time.process_time() - used - used_plain) / len(latents))
-    quartiles = statistics.quantiles(recorded, n=4)
+        given: dict[str, list[Any]] = {"plain": latents, "wrapped": [1] * len(latents) if drawn else latents}
+        medians: dict[str, float] = {}
+        cpu: dict[str, float] = {}
+        used: dict[str, float] = {}
+        for name in ("plain", "wrapped") if block % 2 else ("wrapped", "plain"):
+            ledger.flush()
+            began = time.process_time()
+            taken, taken_cpu = measure(module if name == "plain" else wrapped, given[name])
+            ledger.flush()
+            used[name] = time.process_time() - began
+            medians[name], cpu[name] = statistics.median(taken), statistics.median(taken_cpu)
+            if block:  # the first block warms up
+                seconds[name] += taken
+        if block:
+            differences.append(medians["wrapped"] - medians["plain"])
+            busy.append(cpu["wrapped"] - cpu["plain"])
+            whole.append((used["wrapped"] - used["plain"]) / len(latents))
+    low, _, high = statistics.quantiles(differences, n=4)
     return {
-        "n": len(recorded),
-        "plain_ms": statistics.median(plain) * 1e3,
-        "wrapped_ms": statistics.median(recorded) * 1e3,
-        "wrapped_q1_ms": quartiles[0] * 1e3,
-        "wrapped_q3_ms": quartiles[2] * 1e3,
-        "overhead_ms": (statistics.median(recorded) - statistics.median(plain)) * 1e3,
-        "mean_overhead_ms": (statistics.fmean(recorded) - statistics.fmean(plain)) * 1e3,
-        "caller_cpu_ms": (statistics.median(recorded_busy) - statistics.median(plain_busy)) * 1e3,
+        "n": len(seconds["wrapped"]),
+        "plain_ms": statistics.median(seconds["plain"]) * 1e3,
+        "wrapped_ms": statistics.median(seconds["wrapped"]) * 1e3,
+        "overhead_ms": statistics.median(differences) * 1e3,
+        "overhead_q1_ms": low * 1e3,
+        "overhead_q3_ms": high * 1e3,
+        "caller_cpu_ms": statistics.median(busy) * 1e3,
         "process_cpu_ms": statistics.median(whole) * 1e3,
     }
 
