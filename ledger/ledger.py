@@ -370,12 +370,16 @@ class Ledger:
         """
         at = self.checkpoint()
         indexes = self._lookup.indexes(self.log, at.size, at.root)
+        number, bundle = -1, list[bytes]()
         for commitment, record, _ in self.vault.generations():
             index = indexes.get(commitment.hex())
             if index is None:
                 continue
+            if number != index // WIDTH:
+                number = index // WIDTH
+                bundle = read_bundle(self.log, number, at.size)
             with contextlib.suppress(EvidenceError):
-                yield index, parse_entry(self.entry(index)), Record.parse(record, limit=_MAX_RECORD)
+                yield index, parse_entry(bundle[index % WIDTH]), Record.parse(record, limit=_MAX_RECORD)
 
     def erase(self, index: int) -> None:
         """Delete the record behind an entry and its secret; the entry and its digests stay in the log for ever."""

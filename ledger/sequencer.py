@@ -140,6 +140,8 @@ class Sequencer:
         self._accepted = state.accepted
         self._cosigned = state.cosigned[0]
         self._may_sign = False
+        self._complaints: dict[str, str] = {}
+        self._refused: list[tuple[bytes, str]] = []
         self._synced_at = time.monotonic()
         self.trouble: str | None = None
         """Why the last attempt to sequence or witness did not get through; None when all is well."""
@@ -272,17 +274,30 @@ class Sequencer:
         return accepted
 
     def _accept_one(self, acceptance: Acceptance, submission: Submission) -> Accepted | None:
+        """One entry, or None for a submission that cannot become one: it must not stop those behind it."""
+        # neither happens with what this program writes into the vault
         if submission.draw is not None and acceptance.draw_used(submission.draw):
-            # Cannot happen with draws from reserve_draws; a doctored vault must not stop the others.
-            _log.error("submission %d uses draw %d a second time; it is not logged", submission.id, submission.draw)
-            return None
+            return self._refuse(submission, f"its draw {submission.draw} was used before")
         head: ChainHead = acceptance.next()
-        leaf = sign_entry(build_statement(head, submission), self._author)
+        try:
+            leaf = sign_entry(build_statement(head, submission), self._author)
+        except (PlausibleError, ValueError) as error:
+            return self._refuse(submission, str(error))
         leaf_hash = hash_leaf(leaf)
         index = acceptance.add(head, leaf, leaf_hash, submission.draw)
         if submission.kind == MODEL:
             acceptance.add_model(submission.name, submission.model, index)
         return Accepted(submission.key, index, leaf_hash)
+
+    def _refuse(self, submission: Submission, reason: str) -> None:
+        text = f"submission {submission.id} of vault.db is not logged: {reason}"
+        _log.error("%s", text)
+        self._refused.append((submission.key, text))
+
+    def take_refused(self) -> list[tuple[bytes, str]]:
+        """(key, reason) of the submissions refused since the last call."""
+        refused, self._refused = self._refused, []
+        return refused
 
     # --- steps 3 and 4 ---
 
@@ -333,20 +348,27 @@ class Sequencer:
                 proof = self._log.consistency(old, self._head.size) if 0 < old < self._head.size else []
                 outcome = witness.add_checkpoint(old, proof, self._head.note)
             except PlausibleError as error:
-                self.trouble = f"witness {witness.name} failed: {error}"
-                _log.warning("%s", self.trouble)
+                self._complain(witness.name, f"witness {witness.name} failed: {error}")
                 return ()
             if isinstance(outcome, Cosigned):
+                self._complaints.pop(witness.name, None)
                 self._witness_sizes[witness.name] = self._head.size
                 return outcome.signatures
             if isinstance(outcome, Refused):
                 self.trouble = f"witness {witness.name} refused ({outcome.status}): {outcome.reason}"
                 if outcome.status == 422:
                     raise StorageBroken(f"{self.trouble}; this log contradicts what was witnessed, the writer stops")
-                _log.warning("%s", self.trouble)
+                self._complain(witness.name, self.trouble)
                 return ()
             self._out_of_step(witness, outcome)
         return ()
+
+    def _complain(self, name: str, text: str) -> None:
+        """Asked again every second, a witness that is away is logged once."""
+        self.trouble = text
+        if self._complaints.get(name) != text:
+            self._complaints[name] = text
+            _log.warning("%s", text)
 
     def _out_of_step(self, witness: Witness, outcome: OutOfStep) -> None:
         if outcome.size > self._head.size:

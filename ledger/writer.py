@@ -125,6 +125,7 @@ class Writer:
         self._closing = False
         self._wake = self.progress.wanted
         self._retry_at = 0.0
+        self._sequence_at = 0.0
         self._head_due: float | None = None
         self._spool_warned = False
         self._trouble: str | None = None
@@ -293,15 +294,16 @@ class Writer:
     def _idle_seconds(self) -> float:
         now = time.monotonic()
         seconds = POLL_SECONDS
+        # a failed write or a quorum out of reach is retried, not hammered
+        retry = max(self._retry_at, self._sequence_at)
         if self._head_due is not None:
-            seconds = min(seconds, self._head_due - now)
+            seconds = min(seconds, max(self._head_due, retry) - now)
         if self.progress.waiting:
             sequencer = self._sequencer
             if sequencer is None:
                 seconds = FOLLOW_SECONDS
             elif sequencer.accepted > sequencer.size or sequencer.size > sequencer.cosigned_size:
-                # a failed write or a quorum out of reach is retried, not hammered
-                seconds = min(seconds, self._retry_at - now)
+                seconds = min(seconds, retry - now)
         return max(0.0, seconds)
 
     def _round(self, items: Sequence[tuple[Callable[[], Submission], Receipt]], *, last: bool) -> None:
@@ -427,9 +429,18 @@ class Writer:
         urgent = last or self.progress.waiting > 0
         due = self._head_due is not None and time.monotonic() >= self._head_due
         full = sequencer.accepted - sequencer.size >= self._config.batch_entries
-        if (urgent or due or full) and sequencer.accepted > sequencer.size:
-            sequencer.sequence()
-            self._head_due = None
+        for key, reason in sequencer.take_refused():
+            self._queued.pop(key, None)
+            receipt = self._unresolved.get(key)
+            if receipt is not None:
+                self._fail(receipt, SetupError(reason))
+        now = time.monotonic()
+        if (urgent or due or full) and sequencer.accepted > sequencer.size and (last or now >= self._sequence_at):
+            # what keeps it from signing (witnesses that do not answer) is asked again later, not at once
+            if sequencer.sequence():
+                self._head_due = None
+            else:
+                self._head_due = self._sequence_at = now + RETRY_SECONDS
             self._publish()
         may_ask = last or time.monotonic() >= self._retry_at
         if sequencer.cosigned_size < sequencer.size and may_ask and not sequencer.witness():

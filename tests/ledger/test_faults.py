@@ -378,3 +378,34 @@ def test_private_modes_survive_a_loose_umask(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert all(p.stat().st_mode & 0o077 == 0 for p in (tmp_path / "a.ledger").glob("keys/*"))
+
+
+def test_a_doctored_submission_does_not_stop_those_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.ledger"
+    with make(path) as ledger:
+        ledger.append(image=picture(1), model="m")
+    with contextlib.closing(sqlite3.connect(path / "vault.db")) as connection:
+        columns = "kind, model, name, draw, pixels, file, commitment, secret, record"
+        # a copy of an accepted generation under another key, and a row without its commitment
+        copied = columns.replace("commitment", "randomblob(32)")
+        gutted = columns.replace("commitment", "NULL").replace("draw", "999999")
+        for change in (f"randomblob(16), {copied}", f"randomblob(16), {gutted}"):
+            connection.execute(f"INSERT INTO submission (key, {columns}) SELECT {change} FROM submission WHERE id = 2")
+        connection.commit()
+    with Ledger.open(path) as ledger:
+        assert ledger.append(image=picture(2), model="m").wait("witnessed", 30).index == 2
+        assert ledger.find(pixels=pixel_digest(picture(1))) == [1]
+
+
+def test_waiting_for_witnesses_that_do_not_answer_is_no_busy_loop(tmp_path: Path) -> None:
+    path = tmp_path / "a.ledger"
+    make(path).close()
+    for name in WITNESSES[:2]:
+        (path / f"witnesses/{name.replace('/', '-')}.db").unlink()
+    ledger = Ledger.open(path)
+    receipt = ledger.append(image=picture(2), model="m").wait("accepted", 30)
+    began = time.process_time()
+    with pytest.raises(SetupError, match="no head is signed"):
+        receipt.wait("sequenced", 2.0)
+    assert time.process_time() - began < 0.5
+    ledger.close()
