@@ -29,6 +29,9 @@ class DrawPool:
         if count < 1:
             raise UsageError("at least one draw is taken")
         with self._lock:
+            if count == 1 and self._ranges and len(self._ranges[0]) > 1:
+                first, self._ranges[0] = self._ranges[0], self._ranges[0][1:]
+                return [first[0]]
             if self._left() < count:
                 self._reserve(count)
             taken: list[int] = []

@@ -15,7 +15,6 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType
@@ -29,7 +28,7 @@ from ..seeds import PRIORS, derive, latent, new_seed_secret
 from .capture import Snapshot
 from .core import CallFacts, KnownModel, LatentValue, Recorder, latent_value
 from .environment import environment
-from .frozen import FrozenTensor, freeze
+from .frozen import COPY_BYTES, FrozenTensor, freeze
 from .outputs import pictures
 from .values import freeze_input
 from .weights import WeightsGuard
@@ -97,6 +96,7 @@ def wrap(
     """
     known = recorder.model(model)
     module = _module(target)
+    signature = _signature(target)
     facts = RecordedCall(
         recorder=recorder,
         model=known,
@@ -109,7 +109,7 @@ def wrap(
         extra=extra,
         guards=tuple(WeightsGuard(item, known if item is module else None) for item in _guarded(module, modules)),
         name=_name(target),
-        signature=_signature(target),
+        parameters=Parameters.of(signature) if signature else None,
     )
     if module is not None or _is_callable_object(target):
         from .proxy import object_proxy
@@ -150,14 +150,14 @@ class RecordedCall:
     extra: Mapping[str, Any] | None
     guards: tuple[WeightsGuard, ...]
     name: str
-    signature: inspect.Signature | None
+    parameters: Parameters | None
 
     def call(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one call and record it. What a Python generator yields is recorded piece by piece."""
-        if self._identity in _running.get():
+        if self.identity in _running.get():
             return target(*args, **kwargs)
         args, kwargs, run = self._start(args, kwargs)
-        with self._counting():
+        with _Inside(self):
             result = target(*args, **kwargs)
         if isinstance(result, GeneratorType):
             return self._iterate(cast("Generator[Any, Any, Any]", result), run)
@@ -166,10 +166,10 @@ class RecordedCall:
 
     async def call_async(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The same for a coroutine function; tasks are told apart."""
-        if self._identity in _running.get():
+        if self.identity in _running.get():
             return await target(*args, **kwargs)
         args, kwargs, run = self._start(args, kwargs)
-        with self._counting():
+        with _Inside(self):
             result = await target(*args, **kwargs)
         self._finish(run, result)
         return result
@@ -180,7 +180,7 @@ class RecordedCall:
             # each piece draws on from where the program stands when it is asked for
             piece = replace(run, snapshot=Snapshot(run.values, streams=self.streams))
             try:
-                with self._counting():
+                with _Inside(self):
                     item = step()
             except StopIteration as stop:
                 return stop.value
@@ -196,22 +196,9 @@ class RecordedCall:
                 step = functools.partial(generator.send, sent)
 
     @property
-    def _identity(self) -> tuple[int, bytes]:
+    def identity(self) -> tuple[int, bytes]:
+        """The ledger and the model: calls of the same pair inside each other are one generation."""
         return id(self.recorder), self.model.digest
-
-    @contextmanager
-    def _counting(self) -> Generator[None, None, None]:
-        """Inside, calls of the same model are not recorded again, and exceptions are counted."""
-        token = _running.set(_running.get() | {self._identity})
-        try:
-            yield
-        except StopIteration:
-            raise
-        except BaseException:
-            self.recorder.count_exception()
-            raise
-        finally:
-            _running.reset(token)
 
     def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any], _Run]:
         """What has to be read before the call; committed latents are put in their place."""
@@ -252,29 +239,18 @@ class RecordedCall:
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name, after defaults."""
-        if self.signature is None:
-            return {f"arg{number}": value for number, value in enumerate(args)} | kwargs
-        try:
-            bound = self.signature.bind(*args, **kwargs)
-        except TypeError:
-            # the call itself will say it better
-            return {f"arg{number}": value for number, value in enumerate(args)} | kwargs
-        bound.apply_defaults()
-        flat: dict[str, Any] = {}
-        for name, value in bound.arguments.items():
-            kind = self.signature.parameters[name].kind
-            if kind is inspect.Parameter.VAR_KEYWORD:
-                flat.update(cast("dict[str, Any]", value))
-            elif kind is inspect.Parameter.VAR_POSITIONAL:
-                flat.update({f"{name}[{number}]": item for number, item in enumerate(value)})
-            else:
-                flat[name] = value
-        return flat
+        if self.parameters is not None:
+            try:
+                return self.parameters.bind(args, kwargs)
+            except TypeError:
+                pass  # the call itself will say it better
+        return {f"arg{number}": value for number, value in enumerate(args)} | kwargs
 
     def _read(self, arguments: dict[str, Any], snapshot: Snapshot, committed: _Committed | None) -> _Run:
         style: dict[str, tuple[Any, Grade]] = {}
         noise: dict[str, tuple[Any, Grade]] = {}
         others: dict[str, Any] = {}
+        drawn = committed.frozen if committed else {}
         for name, value in arguments.items():
             if value is not None and (name in self.style or name in STYLE_NAMES):
                 style[name] = freeze_input(value), self._style_grade(name, value)
@@ -282,7 +258,7 @@ class RecordedCall:
                 noise[name] = freeze_input(value), "captured"
             else:
                 # arrays are taken over now: the call may change them in place
-                others[name] = freeze(value)
+                others[name] = drawn[name] if name in drawn else freeze(value)
         device, dtype = self._place(arguments)
         return _Run(
             values=arguments,
@@ -340,7 +316,8 @@ class RecordedCall:
         spec = self.latent
         if spec is None or not spec.draw:
             return args, kwargs, None
-        place = self._position(spec.name)
+        names = self.parameters.names if self.parameters else ()
+        place = names.index(spec.name) if spec.name in names else None
         given: Any = None
         if spec.name in kwargs:
             given = kwargs[spec.name]
@@ -359,12 +336,16 @@ class RecordedCall:
             raise UsageError(f"latents of the prior {prior!r} cannot be drawn from committed seeds: pass {spec.name}=")
         draws = self.recorder.draws(count)
         values, rows = self._draw(draws, spec.shape, prior)
-        z = self._to_input(np.stack(rows))
+        stacked = np.stack(rows) if count > 1 else rows[0][None]
+        z = self._to_input(stacked)
         if place is not None and place < len(args):
             args = (*args[:place], z, *args[place + 1 :])
         else:
             kwargs = {**kwargs, spec.name: z}
-        return args, kwargs, _Committed(draws, values)
+        frozen: dict[str, FrozenTensor] = {}
+        if stacked.nbytes <= COPY_BYTES and (z is stacked or str(z.dtype) == "torch.float32"):
+            frozen[spec.name] = FrozenTensor("float32", stacked.shape, b"".join(v.data for v in values if v))
+        return args, kwargs, _Committed(draws, values, frozen)
 
     def _draw(
         self, draws: Sequence[int], shape: tuple[int, ...], prior: str
@@ -393,16 +374,6 @@ class RecordedCall:
             raise UsageError(f"{count} latents cannot be drawn")
         return count
 
-    def _position(self, name: str) -> int | None:
-        if self.signature is None:
-            return None
-        for place, parameter in enumerate(self.signature.parameters.values()):
-            if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-                return None
-            if parameter.name == name:
-                return place
-        return None
-
     def _to_input(self, z: Any) -> Any:
         torch = sys.modules.get("torch")
         if torch is None:
@@ -414,10 +385,77 @@ class RecordedCall:
         return tensor if self.device is None else tensor.to(self.device)
 
 
+class _Inside:
+    """While a recorded call runs: calls of the same model in it are not recorded again, its exceptions are counted."""
+
+    __slots__ = ("_call", "_token")
+
+    def __init__(self, call: RecordedCall) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        self._token = _running.set(_running.get() | {self._call.identity})
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, traceback: object) -> None:
+        _running.reset(self._token)
+        if kind is not None and not issubclass(kind, StopIteration):
+            self._call.recorder.count_exception()
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """A signature, taken apart once."""
+
+    signature: inspect.Signature
+    names: tuple[str, ...]
+    """Of the parameters that can be given by position, in order."""
+    defaults: tuple[Any, ...]
+    required: int
+    """As many of them have to be given."""
+    plain: bool
+    """Whether there are no others."""
+
+    @classmethod
+    def of(cls, signature: inspect.Signature) -> Parameters:
+        positional = [
+            parameter
+            for parameter in signature.parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        ]
+        return cls(
+            signature,
+            tuple(parameter.name for parameter in positional),
+            tuple(parameter.default for parameter in positional),
+            sum(parameter.default is inspect.Parameter.empty for parameter in positional),
+            len(positional) == len(signature.parameters),
+        )
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments by name, after defaults; `TypeError` if they do not fit."""
+        count = len(args)
+        if self.plain and not kwargs and self.required <= count <= len(self.names):
+            # the usual call in few steps: binding properly costs the caller ten times this
+            return dict(zip(self.names, (*args, *self.defaults[count:]), strict=True))
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        flat: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            kind = self.signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                flat.update(cast("dict[str, Any]", value))
+            elif kind is inspect.Parameter.VAR_POSITIONAL:
+                flat.update({f"{name}[{number}]": item for number, item in enumerate(value)})
+            else:
+                flat[name] = value
+        return flat
+
+
 @dataclass(frozen=True, slots=True)
 class _Committed:
     draws: list[int]
     values: list[LatentValue | None]
+    frozen: dict[str, FrozenTensor]
+    """The latent argument as it is recorded, where it is what was drawn and not a cast of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from plausible.ledger import LatentInput, Ledger
 from plausible.ledger.digests import pixel_digest, tensor_digest
 from plausible.ledger.recorder.capture import restore
 from plausible.ledger.recorder.frozen import tensor_bytes
+from plausible.ledger.recorder.wrap import Parameters
 from plausible.ledger.seeds import check_latent
 from plausible.schemas.errors import SetupError, UsageError
 from plausible.schemas.record import Record, weakest_grade
@@ -491,3 +492,24 @@ def test_what_only_has_the_name_is_no_latent(ledger: Ledger, decoder: Decoder) -
     found = recorded(ledger)
     assert len(found) == 3
     assert [record.latent for record in found] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [((1,), {}), ((1, 2), {}), ((1, 2, 3), {}), ((1,), {"c": 9}), ((), {"a": 0}), ((), {}), ((1, 2, 3, 4), {})],
+)
+def test_arguments_are_bound_as_python_binds_them(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    default = np.zeros(3)
+
+    def call(a: int, b: Any = default, c: int = 7) -> None: ...
+
+    signature = inspect.signature(call)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:
+        with pytest.raises(TypeError):
+            Parameters.of(signature).bind(args, kwargs)
+        return
+    bound.apply_defaults()
+    found = Parameters.of(signature).bind(args, kwargs)
+    assert list(found) == ["a", "b", "c"] and all(found[name] is value for name, value in bound.arguments.items())
