@@ -180,11 +180,13 @@ def search_archive(
     limit = "no limit: not calibrated" if best.limit is None else f"limit {best.limit:.2e}"
     left = "every sample equal" if best.residual == 0 else f"residual {best.residual:.2e}, {limit}"
     described = f"{where} by {best.transformation}: {left}"
+    again = "; re-encoded with this file's own JPEG settings every sample is equal" * (best.reencoded_mismatches == 0)
+    described += again
     outcome = "a copy" if best.within else "not a copy"
     checks.append(Check(f"nearest logged picture ({best.stage})", "made", f"{outcome}: {described}", STAGE))
     found_text = distrust = None
     if best.within:
-        found_text = f"{where} (by {original.author}): {best.transformation}"
+        found_text = f"{where} (by {original.author}): {best.transformation}{again}"
         distrust = _distrust(original)
         state = "made" if distrust is None else "failed"
         checks.append(Check(f"the original's own entry ({where})", state, distrust or "accepted by the policy", STAGE))

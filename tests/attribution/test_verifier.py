@@ -197,6 +197,8 @@ def test_a_changed_copy_is_derived_and_says_from_what(
     assert "entry 4 of" in report.line
     copies = report.document.copies
     assert copies.pictures == 6
+    # a JPEG made of the replayed picture by the same codec leaves nothing open
+    assert ("re-encoded with this file's own JPEG settings" in report.line) == name.endswith(".jpg")
     assert copies.calibration is not None
 
 
