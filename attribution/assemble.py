@@ -44,7 +44,7 @@ from .copy_stage import Original
 from .decide import UNPROCESSED, attribution_limit
 from .entries import Judged
 from .findings import Check, Decision, Findings, Scope
-from .inversion import ENGINE_VERSION
+from .inversion import ENGINE_VERSION, RELAXED_VERSION
 from .pictures import Figure, comparison
 from .report import floors_text, not_shown, render, sign_report
 from .sources import LogSource
@@ -186,6 +186,7 @@ def versions() -> dict[str, str]:
     return {
         "plausible": own,
         "engine": ENGINE_VERSION,
+        "engine up to changes": RELAXED_VERSION,
         "copy search": SEARCH_VERSION,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
@@ -274,6 +275,8 @@ def _candidate(c: Candidate) -> ReportCandidate:
     return ReportCandidate(
         author=f.author,
         calibrations=c.calibrations,
+        change=f.change or None,
+        changed=_number(f.changed),
         conformal_p=_number(f.conformal_p),
         exact=f.exact and f.uncounted is None,
         feature_distance=_number(c.feature_distance),

@@ -1,8 +1,8 @@
 """Calibrations: measured once per (model, budget, engine version, distance), read by every verification.
 
 `calibrate` inverts fresh own pictures of each post-processing class and pictures from elsewhere, keeps every row, and
-writes one document into the model folder. It is resumable: rows are appended to a journal beside the document as they
-come. `Calibration` reads a document back and derives its limits (limits.py).
+writes one document per engine into the model folder. It is resumable: rows are appended to a journal beside the
+document as they come. `Calibration` reads a document back and derives its limits (limits.py).
 
 A limit of a processed class separates the generator from *unrelated* sources only: pictures of a clone, processed
 alike, lie as near as its own do. So beyond the unprocessed class's limit a relaxed answer is at most inconclusive.
@@ -31,7 +31,7 @@ from . import limits
 from .budget import FLOOR, Budget
 from .classes import RELAXED, STRICT, Pixels, codec
 from .generators.folder import CALIBRATIONS, load_model_folder
-from .inversion import ENGINE_VERSION
+from .inversion import ENGINE_VERSION, RELAXED_VERSION
 from .inversion.network import bfloat16_is_native
 from .measure import OWN, Job, Progress, Row, measure, own_jobs
 
@@ -189,12 +189,15 @@ def calibrate(
     progress: Progress | None = None,
     command: str | None = None,
     time: datetime | None = None,
-) -> Calibration:
-    """Measure a model folder's generator and write `calibrations/inversion-KEY.json`; what it says.
+) -> tuple[Calibration, ...]:
+    """Measure a model folder's generator and write `calibrations/inversion-KEY.json`; what the documents say.
 
-    In each class `n` (or `n[class]`) fresh own pictures (29 and more give a denial limit), seeds from `first_seed` on,
-    every class its own pictures; and `negatives[class]`. Interrupted runs go on from their journal. `UsageError` for a
-    budget with a time guard: rows must not depend on the machine's speed.
+    There is a document for each engine: `invert` measures the unprocessed class, `invert_relaxed` the others. In each
+    class `n` (or `n[class]`) fresh own pictures (29 and more give a denial limit), seeds from `first_seed` on, every
+    class its own pictures; and `negatives[class]`. A document is written whenever a class is complete; classes it holds
+    already and that are not asked for stay in it. Interrupted runs go on from their journal, which is kept until all
+    classes asked for are there. `UsageError` for a budget with a time guard (rows must not depend on the machine's
+    speed), and if classes at hand were measured in another environment.
     """
     budget = budget or Budget()
     if budget.seconds is not None:
@@ -204,39 +207,100 @@ def calibrate(
         raise UsageError(f"unknown post-processing classes: {', '.join(unknown)}")
     generator = load_model_folder(folder)
     jobs, derivative = _jobs(classes, n, negatives or {}, first_seed)
-    key = {"budget": budget.digest, "engine": ENGINE_VERSION, "model": generator.digest, "distance": "l2"}
-    target = Path(folder) / CALIBRATIONS / f"inversion-{hashlib.sha256(jcs.encode(key)).hexdigest()[:16]}.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    journal = _Journal(target.with_suffix(".journal"), key)
-    rows = {job.key: journal.rows[job.key] for job in jobs if job.key in journal.rows}
-    todo = [job for job in jobs if job.key not in rows]
-    measured = measure(todo, folder, budget, workers=workers, threads=threads, device=device, digest=generator.digest)
-    for row in measured:
-        journal.append(row)
-        rows[row.key] = row
-        if progress is not None:
-            progress(len(rows), len(jobs), row)
-    document = {
-        "budget": budget.to_json(),
-        "classes": {
-            name: _class_rows([rows[job.key] for job in jobs if job.class_name == name], derivative)
-            for name in dict.fromkeys(job.class_name for job in jobs)
-        },
-        "command": command if command is not None else " ".join(sys.argv),
-        "distance": "l2",
-        "engine": ENGINE_VERSION,
-        "environment": environment(device),
-        "format": "plausible.calibration/1",
-        "kind": "inversion",
-        "model": generator.digest,
-        "samples": generator.output.samples,
-        "time": format_time(time or now()),
+    total, before = len(jobs), 0
+    found: list[Calibration] = []
+    for engine in (ENGINE_VERSION, RELAXED_VERSION):
+        chosen = [job for job in jobs if engine_of(job.class_name) == engine]
+        if not chosen:
+            continue
+        key = {"budget": budget.digest, "engine": engine, "model": generator.digest, "distance": "l2"}
+        target = Path(folder) / CALIBRATIONS / f"inversion-{hashlib.sha256(jcs.encode(key)).hexdigest()[:16]}.json"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        kept = _kept(target, {job.class_name for job in chosen}, environment(device))
+        document = {
+            "budget": budget.to_json(),
+            "classes": {} if kept is None else {name: rows.to_json() for name, rows in kept.classes.items()},
+            "command": _commands(kept, command if command is not None else " ".join(sys.argv)),
+            "distance": "l2",
+            "engine": engine,
+            "environment": environment(device),
+            "format": "plausible.calibration/1",
+            "kind": "inversion",
+            "model": generator.digest,
+            "samples": generator.output.samples,
+            "time": format_time(time or now()),
+        }
+        journal = _Journal(target.with_suffix(".journal"), key)
+        rows = {job.key: journal.rows[job.key] for job in chosen if job.key in journal.rows}
+        names = list(dict.fromkeys(job.class_name for job in chosen))
+        complete = _completed(names, chosen, rows)
+        todo = [job for job in chosen if job.key not in rows]
+        for row in measure(
+            todo, folder, budget, workers=workers, threads=threads, device=device, digest=generator.digest
+        ):
+            journal.append(row)
+            rows[row.key] = row
+            if len(now_complete := _completed(names, chosen, rows)) > len(complete) and len(rows) < len(chosen):
+                complete = now_complete
+                _write(target, document, complete, chosen, rows, derivative)
+            if progress is not None:
+                progress(before + len(rows), total, row)
+        before += len(chosen)
+        found.append(_write(target, document, names, chosen, rows, derivative))
+        journal.close({job.key for job in chosen})
+    return tuple(found)
+
+
+def engine_of(class_name: str) -> str:
+    """The version of the inversion that a class is measured and judged by."""
+    return ENGINE_VERSION if class_name in STRICT else RELAXED_VERSION
+
+
+def _kept(target: Path, asked: set[str], where: Mapping[str, str]) -> CalibrationDocument | None:
+    """The document at hand without the classes that are measured now; None if nothing of it stays."""
+    if not target.is_file():
+        return None
+    document = Calibration.parse(target.read_bytes()).document
+    classes = {name: rows for name, rows in document.classes.items() if name not in asked}
+    if not classes:
+        return None
+    if document.environment != dict(where):
+        raise UsageError(
+            f"{target.name} holds {', '.join(classes)}, measured in another environment: ask for these classes too, "
+            "or move it away"
+        )
+    return document.model_copy(update={"classes": classes})
+
+
+def _commands(kept: CalibrationDocument | None, command: str) -> str:
+    """What was run for all classes of a document."""
+    if kept is None or command in kept.command.split("; "):
+        return command if kept is None else kept.command
+    return f"{kept.command}; {command}"
+
+
+def _completed(names: Sequence[str], jobs: Sequence[Job], rows: Mapping[tuple[str, str, str], Row]) -> list[str]:
+    open_classes = {job.class_name for job in jobs if job.key not in rows}
+    return [name for name in names if name not in open_classes]
+
+
+def _write(
+    target: Path,
+    document: Mapping[str, Any],
+    names: Sequence[str],
+    jobs: Sequence[Job],
+    rows: Mapping[tuple[str, str, str], Row],
+    derivative: set[tuple[str, str]],
+) -> Calibration:
+    """Write a document with the classes it kept and those named, whole or not at all."""
+    measured = {
+        name: _class_rows([rows[job.key] for job in jobs if job.class_name == name], derivative) for name in names
     }
-    data = CalibrationDocument.of(document, what="calibration").to_jcs()
+    whole = {**document, "classes": {**document["classes"], **measured}}
+    data = CalibrationDocument.of(whole, what="calibration").to_jcs()
     temporary = target.with_suffix(".new")
     temporary.write_bytes(data)
     temporary.replace(target)
-    journal.path.unlink(missing_ok=True)
     return Calibration.parse(data)
 
 
@@ -295,8 +359,20 @@ class _Journal:
                 except (ValueError, TypeError):
                     continue
                 self.rows[row.key] = row
-        with path.open("w", encoding="utf-8") as stream:
-            stream.write(header + "\n")
+        self.header = header
+        self._rewrite()
+
+    def close(self, done: set[tuple[str, str, str]]) -> None:
+        """Forget rows that a document holds now; the file goes with the last one."""
+        self.rows = {key: row for key, row in self.rows.items() if key not in done}
+        if self.rows:
+            self._rewrite()
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def _rewrite(self) -> None:
+        with self.path.open("w", encoding="utf-8") as stream:
+            stream.write(self.header + "\n")
             stream.writelines(json.dumps(asdict(row)) + "\n" for row in self.rows.values())
 
     def append(self, row: Row) -> None:

@@ -1,7 +1,9 @@
 """Stage 4 of the cascade: could a registered generator have made the probe? Inversion of every candidate.
 
-Candidates of one picture size are inverted together, under one counted budget; the residuals are then held against the
-calibration of the same model, budget, engine and distance. Which limit means what is decide.py's business.
+Candidates of one picture size are inverted together, under one counted budget. In the relaxed scope a candidate that
+did not reach the floor is inverted again, up to a mirror, a crop and a blur. The residuals are then held against the
+calibrations of the same model, budget, engine and distance: the plain one's for the unprocessed class, the other's for
+the processed classes. Which limit means what is decide.py's business.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from numpy.typing import NDArray
 from ..schemas.errors import PlausibleError
 from .budget import Budget
 from .calibration import Calibration, find_calibration, load_calibrations
-from .classes import to_native
+from .classes import STRICT, to_native
 from .distances import L2Feature
 from .findings import CandidateFinding, Check, ClassLimits
 from .generators.protocol import Generator
-from .inversion import Inversion, Progress, invert
+from .inversion import RELAXED_VERSION, Inversion, Progress, RelaxedInversion, invert, invert_relaxed
+from .inversion.engine import FLOOR_REACHED
 from .models import Model, Registration
 from .report import floors_text
 from .scores import pair_score, scores
@@ -40,13 +43,18 @@ class Candidate:
     probe: Pixels | None = field(default=None, repr=False)
     calibrations: tuple[str, ...] = ()
     feature_distance: float | None = None
+    relaxed: RelaxedInversion | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How candidates are inverted: the budget's work, the random starts' seed, where, and Inception weights if any."""
+    """How candidates are inverted: the budget's work, the random starts' seed, where, and Inception weights if any.
+
+    `relaxed`: up to the changes of the relaxed scope too.
+    """
 
     budget: Budget
+    relaxed: bool = True
     seed: int = 0
     device: str = "cpu"
     threads: int | None = None
@@ -147,44 +155,78 @@ def _invert_group(
             probe, [generator for _, generator in group], settings.budget, seed=settings.seed, device=settings.device,
             threads=settings.threads, progress=news,
         )  # fmt: skip
+        changed_too = [_up_to_changes(probe, *pair, settings) for pair in zip(group, results, strict=True)]
     except (PlausibleError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         failed = [CandidateFinding(model.digest, model.name, False, "failed", reason) for model, _ in group]
         return [(model, Candidate(finding)) for (model, _), finding in zip(group, failed, strict=True)]
-    pairs = zip(group, results, strict=True)
-    return [(model, _judge(model, result, probe, changed, settings)) for (model, _), result in pairs]
+    return [
+        (model, _judge(model, result, relaxed, probe, changed, settings))
+        for (model, _), result, relaxed in zip(group, results, changed_too, strict=True)
+    ]
 
 
-def _judge(model: Model, result: Inversion, probe: Pixels, changed: str | None, settings: Settings) -> Candidate:
+def _up_to_changes(
+    probe: Pixels, pair: tuple[Model, Generator], plain: Inversion, settings: Settings
+) -> RelaxedInversion | None:
+    """The relaxed inversion, unless the scope does not ask for it or the plain one needs none."""
+    if not settings.relaxed or plain.out_of_budget or plain.floors <= FLOOR_REACHED:
+        return None
+    return invert_relaxed(
+        probe, [pair[1]], settings.budget, seed=settings.seed, device=settings.device, threads=settings.threads
+    )[0]
+
+
+def _judge(
+    model: Model,
+    result: Inversion,
+    relaxed: RelaxedInversion | None,
+    probe: Pixels,
+    changed: str | None,
+    settings: Settings,
+) -> Candidate:
     calibration, problem = _calibration(model, settings.budget)
+    processed = None if relaxed is None or problem is not None else _processed_calibration(model, settings.budget)
     limits: dict[str, ClassLimits] = {}
     ratio = p_value = None
-    if calibration is not None:
-        for name, found in calibration.classes.items():
-            if found.denial is not None:
+    for document in (calibration, processed):
+        for name, found in document.classes.items() if document is not None else ():
+            # a class counts only under the inversion by which it was measured
+            if found.denial is not None and (name in STRICT) is (document is calibration):
                 limits[name] = ClassLimits(found.denial, found.attribution, found.failure_bound, found.n)
+    if calibration is not None:
         # strength is stated for the unprocessed class: the only one in which clones were among the negatives
         plain = calibration.classes.get("unprocessed")
         if plain is not None and changed is None:
             ratio, p_value = plain.log10_lr(result.residual), plain.conformal_p(result.residual)
+    expired = result.out_of_budget or (relaxed is not None and relaxed.out_of_budget)
     finding = CandidateFinding(
         model=model.digest,
         name=model.name,
         required=False,
-        state="budget" if result.out_of_budget else "inverted",
-        reason="the time guard ended the search" if result.out_of_budget else (changed or ""),
+        state="budget" if expired else "inverted",
+        reason="the time guard ended the search" if expired else (changed or ""),
         residual=result.residual,
         exact=result.mismatches == 0 and changed is None,
         uncounted=result.guard,
         resized=changed is not None,
         calibration=problem,
         limits=limits,
+        changed=None if relaxed is None else relaxed.residual,
+        change="" if relaxed is None else str(relaxed.change),
         log10_lr=None if ratio is None else ratio[0],
         log10_lr_cap=None if ratio is None else ratio[1],
         conformal_p=p_value,
     )
-    digests = () if calibration is None else (calibration.digest,)
-    return Candidate(finding, result, probe, digests, _feature_distance(probe, result, settings))
+    digests = tuple(document.digest for document in (calibration, processed) if document is not None)
+    return Candidate(finding, result, probe, digests, _feature_distance(probe, result, settings), relaxed)
+
+
+def _processed_calibration(model: Model, budget: Budget) -> Calibration | None:
+    """The calibration of the processed classes under this key, if there is one."""
+    if model.folder is None:
+        return None
+    return find_calibration(model.folder, model.digest, budget, RELAXED_VERSION)
 
 
 def _calibration(model: Model, budget: Budget) -> tuple[Calibration | None, str | None]:
@@ -232,6 +274,15 @@ def _checks(model: Model, candidate: Candidate, settings: Settings) -> list[Chec
         f"{result.iterations} iterations, runs that agree: {result.diagnostics.agreeing_starts}, {result.stopped}"
     )
     checks = [Check(name, "failed" if finding.state == "budget" else "made", text, STAGE)]
+    if candidate.relaxed is not None:
+        relaxed = candidate.relaxed
+        text = (
+            f"residual {relaxed.residual:.2e} ({floors_text(relaxed.residual)}) as {relaxed.change}; "
+            f"{relaxed.starts} starts, {relaxed.iterations} iterations, {relaxed.stopped}; "
+            "held against the limits of the processed classes"
+        )
+        state = "failed" if relaxed.out_of_budget else "made"
+        checks.append(Check(f"inversion of {model.name} up to a change", state, text, STAGE))
     if finding.resized:
         checks.append(Check(f"size of {model.name}", "made", finding.reason, STAGE))
     certificate = f"exact certificate of {model.name}"

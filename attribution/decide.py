@@ -8,13 +8,14 @@ given. `decide` reads no clock, no file and no model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..schemas.verdict import Verdict
 from .findings import CandidateFinding, Decision, EntryFinding, Findings, Scope
 
-# A denial needs the residual beyond this many times the widest denial limit of the scope; in between, nothing is said.
+# A denial needs the residual beyond this many times the denial limit of the unprocessed class, and the residual up to a
+# change beyond this many times the widest of the processed classes in the scope; in between, nothing is said.
 DENIAL_MARGIN = 2.0
 # An attribution limit drawn from negatives that are all far away would attribute what own pictures never give: it is
 # cut at this many times the unprocessed denial limit.
@@ -252,17 +253,15 @@ def _why_not_denied(c: CandidateFinding, scope: Scope) -> Iterable[str]:
     if absent:
         yield f"{c.name} is not calibrated for {', '.join(absent)}"
         return
-    widest, denial = max(((name, c.limits[name].denial) for name in wanted), key=lambda pair: pair[1])
-    if c.residual <= denial:
-        yield (
-            f"{c.name} comes within {c.residual:.2e}, where its own pictures after {widest} lie (limit {denial:.2e}), "
-            "but not within its attribution limit"
-        )
-    elif c.residual <= DENIAL_MARGIN * denial:
-        yield (
-            f"{c.name} comes within {c.residual:.2e}, less than {DENIAL_MARGIN:g} times the denial limit {denial:.2e} "
-            f"of {widest}"
-        )
+    processed = [name for name in wanted if name != UNPROCESSED]
+    if UNPROCESSED in wanted:
+        yield from _too_near(c, c.residual, [UNPROCESSED], "")
+    if processed and c.changed is None:
+        yield f"{c.name} was not inverted up to the changes that the scope allows"
+    elif c.changed is not None:
+        # no change at all is one of the changes: the nearer of both counts, which can only make a denial harder
+        how = f" up to a change ({c.change})" if c.changed < c.residual else ""
+        yield from _too_near(c, min(c.changed, c.residual), processed, how)
     for name in wanted:
         bound = c.limits[name].failure_bound
         if not bound <= LARGEST_FAILURE_BOUND:
@@ -270,6 +269,23 @@ def _why_not_denied(c: CandidateFinding, scope: Scope) -> Iterable[str]:
                 f"{c.name}: the inversion of own pictures after {name} may fail in {100 * bound:.1f} % of cases "
                 f"(95 % bound), more than {100 * LARGEST_FAILURE_BOUND:.0f} %"
             )
+
+
+def _too_near(c: CandidateFinding, residual: float, classes: Sequence[str], how: str) -> Iterable[str]:
+    """Why a residual denies nothing by the limits of classes that were inverted alike."""
+    if not classes:
+        return
+    widest, denial = max(((name, c.limits[name].denial) for name in classes), key=lambda pair: pair[1])
+    if residual <= denial:
+        yield (
+            f"{c.name} comes within {residual:.2e}{how}, where its own pictures after {widest} lie "
+            f"(limit {denial:.2e}), but not within its attribution limit"
+        )
+    elif residual <= DENIAL_MARGIN * denial:
+        yield (
+            f"{c.name} comes within {residual:.2e}{how}, less than {DENIAL_MARGIN:g} times the denial limit "
+            f"{denial:.2e} of {widest}"
+        )
 
 
 def _wanted(c: CandidateFinding, scope: Scope) -> list[str]:

@@ -91,7 +91,7 @@ def render(document: ReportDocument, figures: Sequence[Figure] = ()) -> str:
     source = files(__package__ or "plausible.attribution").joinpath("templates/report.html.j2").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     classes = set(document.scope.classes)
-    rows = [row for c in document.candidates if (row := _chart_row(c, classes)) is not None]
+    rows = [row for c in document.candidates for row in _chart_rows(c, classes)]
     # chart() escapes the names it is given; nothing else on the page is marked safe
     drawn = Markup(chart(rows)) if rows else None  # noqa: S704
     context: dict[str, Any] = {
@@ -211,6 +211,8 @@ def _candidate(c: ReportCandidate) -> dict[str, str]:
         outcome += f"; conformal p {_number(c.conformal_p, '.3f')}"
     if c.feature_distance is not None:
         outcome += f"; l2-feature distance {_number(c.feature_distance, '.3e')}"
+    if c.change is not None:
+        outcome += f"; up to a change ({c.change}) residual {_number(c.changed)}"
     if c.resized:
         outcome += "; the probe was resized to its size"
     return {
@@ -223,18 +225,26 @@ def _candidate(c: ReportCandidate) -> dict[str, str]:
     }
 
 
-def _chart_row(c: ReportCandidate, classes: set[str]) -> ChartRow | None:
-    """The candidate's residual and the limits that count for it: those of the scope, as decide.py uses them."""
+def _chart_rows(c: ReportCandidate, classes: set[str]) -> list[ChartRow]:
+    """The candidate's residuals and the limits that count for each: those of the scope, as decide.py uses them.
+
+    The residual itself is held against the unprocessed limits, the one up to a change against the processed classes'.
+    """
     residual = _value(c.residual)
     if residual is None:
-        return None
+        return []
     wanted = {name: limits for name, limits in c.limits.items() if name in classes or c.resized}
     denial = [(name, value) for name, limits in wanted.items() if (value := _value(limits.denial)) is not None]
     unprocessed = c.limits.get(UNPROCESSED)
     attribution = None
     if unprocessed is not None and not c.resized:
         attribution = attribution_limit(_value(unprocessed.attribution), _value(unprocessed.denial))
-    return ChartRow(c.name, residual, attribution, denial, DENIAL_MARGIN)
+    plain = [item for item in denial if item[0] == UNPROCESSED]
+    rows = [ChartRow(c.name, residual, attribution, plain, DENIAL_MARGIN)]
+    if (changed := _value(c.changed)) is not None:
+        processed = [item for item in denial if item[0] != UNPROCESSED]
+        rows.append(ChartRow(f"{c.name}, changed", changed, None, processed, DENIAL_MARGIN))
+    return rows
 
 
 def _scores(document: ReportDocument) -> list[dict[str, str]]:

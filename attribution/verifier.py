@@ -28,6 +28,7 @@ from ..schemas.text import digest_text
 from ..schemas.verdict import Verdict
 from .absence import accused_facts, combined, passed_over, source_coverage
 from .assemble import Outcome, Report, assemble
+from .blank import without_evidence
 from .budget import Budget
 from .candidates import Candidate, Settings, invert_candidates, relative_scores
 from .classes import RELAXED, STRICT
@@ -36,7 +37,7 @@ from .copy_limits import CopyLimits
 from .copy_stage import SAME_LATENT, Archive, Original, build_archive, nearest_latent, search_archive
 from .decide import decide
 from .entries import Judged, judge, replay_entry
-from .findings import FLAT_VARIANCE, Check, CopyFinding, Coverage, Decision, EntryFinding, Findings, Scope, Trust
+from .findings import Check, CopyFinding, Coverage, Decision, EntryFinding, Findings, Scope, Trust
 from .models import Models, Registration, registration_of, registrations
 from .sources import EvidenceFiles, LogLike, LogSource, open_logs, read_evidence, split_view
 from .transformation import jpeg_settings
@@ -236,13 +237,10 @@ class Verifier:
     # --- stage 1: evidence given or found ----------------------------------------------------------------------
 
     def _entries(self, run: _Run, image: Image) -> None:
-        flat = variance(image.pixels)
-        if flat < FLAT_VARIANCE:
-            run.flat = (
-                f"the picture is flat (variance {flat:.1e} below {FLAT_VARIANCE:.1e}): any generator comes near it"
-            )
+        run.flat = without_evidence(image.pixels)
+        state = "failed" if run.flat else "made"
         run.checks.append(
-            Check("not flat", "failed" if run.flat else "made", run.flat or f"variance {flat:.2e}", "image")
+            Check("not flat or blank", state, run.flat or f"variance {variance(image.pixels):.2e}", "image")
         )
         for source in self.sources:
             if source.problem is not None:
@@ -385,7 +383,10 @@ class Verifier:
             self.models.require(digest)
         options = self.options
         claimed = time.time() if options.claimed is None else options.claimed.timestamp()
-        settings = Settings(options.budget, options.seed, options.device, options.threads, options.inception)
+        settings = Settings(
+            options.budget, self.scope.name == "relaxed", options.seed, options.device, options.threads,
+            options.inception,
+        )  # fmt: skip
         run.candidates, checks = invert_candidates(
             image.pixels, list(self.models), required, self.registered, claimed, settings, progress=self.progress
         )
@@ -397,7 +398,9 @@ class Verifier:
         if candidate.inversion is None or self._archive is None:
             return
         name = f"recovered latent of {candidate.finding.name} among logged ones"
-        nearest = nearest_latent(self._archive, candidate.finding.model, candidate.inversion.z)
+        # behind a mirror or a crop the relaxed inversion's latent is the picture's, the plain one's is not
+        found = candidate.inversion if candidate.relaxed is None else candidate.relaxed
+        nearest = nearest_latent(self._archive, candidate.finding.model, found.z)
         if nearest is None:
             run.checks.append(Check(name, "skipped", "no logged latent of this model can be compared", "inversion"))
             return

@@ -128,10 +128,12 @@ def _inversion(
                 limits.failures,
                 f"{100 * limits.failure_bound:.1f} %",
             )
-            for name, limits in found.classes.items()
+            for document in found
+            for name, limits in document.classes.items()
         ],
     )
-    output.note(f"inversion calibration {found.digest} in {folder / 'calibrations'}")
+    for document in found:
+        output.note(f"inversion calibration {document.digest} in {folder / 'calibrations'}")
 
 
 def _number(value: float | None) -> str:

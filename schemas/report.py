@@ -127,6 +127,8 @@ class ReportCandidate(Document):
 
     author: str | None
     calibrations: tuple[DigestText, ...]
+    change: Sentence | None
+    changed: Recorded
     conformal_p: Recorded
     exact: bool
     feature_distance: Recorded

@@ -2,7 +2,8 @@
 
     python -m benchmarks.attribution.calibrate --workers 16 --threads 1
 
-Resumable: run it again after an interruption. The document goes into the model folder's `calibrations/`, and to --copy.
+Resumable: run it again after an interruption; or class by class with --classes. The documents (one for the unprocessed
+class, one for the others) go into the model folder's `calibrations/`, and to --copy.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from plausible.attribution.budget import FLOOR
@@ -20,6 +22,18 @@ from plausible.attribution.measure import Row
 
 from benchmarks.attribution.sources import calibration_negatives
 from examples.faces.fetch import model_folder
+
+
+def recorded(arguments: Sequence[str]) -> str:
+    """The command that the documents keep: what was asked for, without the options that name this machine's folders."""
+    kept: list[str] = []
+    skip = False
+    for word in arguments:
+        local = word.split("=")[0] in ("--copy", "--folder")
+        if not skip and not local:
+            kept.append(word)
+        skip = local and "=" not in word
+    return " ".join(["python -m benchmarks.attribution.calibrate", *kept])
 
 
 def show(calibration: Calibration) -> None:
@@ -50,7 +64,7 @@ def main(arguments: argparse.Namespace) -> int:
         )
 
     wanted = calibration_negatives(processed=arguments.strangers)
-    calibration = calibrate(
+    calibrations = calibrate(
         arguments.folder or model_folder(),
         classes=arguments.classes,
         n={name: arguments.n_unprocessed if name in STRICT else arguments.n for name in arguments.classes},
@@ -59,9 +73,10 @@ def main(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         device=arguments.device,
         progress=progress,
-        command="python -m benchmarks.attribution.calibrate " + " ".join(sys.argv[1:]),
+        command=recorded(sys.argv[1:]),
     )
-    show(calibration)
+    for calibration in calibrations:
+        show(calibration)
     if arguments.copy:
         arguments.copy.mkdir(parents=True, exist_ok=True)
         for path in (Path(arguments.folder or model_folder()) / "calibrations").glob("inversion-*.json"):
@@ -70,7 +85,9 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--folder", type=Path, help="another model folder than the face generator's")
     parser.add_argument("--n", type=int, default=50, help="own faces in each processed class")
     parser.add_argument("--n-unprocessed", type=int, default=100, help="own faces as they are")
@@ -79,5 +96,5 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--copy", type=Path, help="a folder that gets a copy of the document")
+    parser.add_argument("--copy", type=Path, help="a folder that gets a copy of the documents")
     sys.exit(main(parser.parse_args()))

@@ -13,11 +13,13 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 
 from plausible.attribution.budget import FLOOR, Budget
-from plausible.attribution.calibration import Calibration, find_calibration
+from plausible.attribution.calibration import Calibration, engine_of, find_calibration
 from plausible.attribution.classes import RELAXED, describe
 from plausible.attribution.generators import load_model_folder
+from plausible.attribution.inversion import ENGINE_VERSION, RELAXED_VERSION
 from plausible.attribution.measure import Row, measure, own_jobs
 
 from benchmarks.attribution.faces import conditions, options, rate, spread
@@ -26,7 +28,7 @@ from examples.faces.fetch import model_folder
 SEEDS = range(51, 101)
 
 
-def judge(name: str, rows: list[Row], calibration: Calibration | None) -> list[str]:
+def judge(name: str, rows: list[Row], calibrations: Sequence[Calibration]) -> list[str]:
     """The figures of one class."""
     floors = [row.residual / FLOOR for row in rows]
     out = [
@@ -34,14 +36,16 @@ def judge(name: str, rows: list[Row], calibration: Calibration | None) -> list[s
         f"{name}: seconds {spread([row.seconds for row in rows])}; stopped by agreement "
         + rate(sum(row.stopped == "flat" for row in rows), len(rows)),
     ]
-    limits = calibration.classes.get(name) if calibration else None
-    if calibration is None or limits is None or limits.denial is None:
+    # a class counts only under the inversion by which it is measured, and is compared with classes of that one
+    alike = [c for c in calibrations if c.engine == engine_of(name)]
+    limits = alike[0].classes.get(name) if alike else None
+    if limits is None or limits.denial is None:
         return out
-    widest = max(other.denial for other in calibration.classes.values() if other.denial is not None)
+    widest = max(other.denial for other in alike[0].classes.values() if other.denial is not None)
     out.append(
         f"{name}: denial limit {limits.denial / FLOOR:.1f} floors; beyond it "
         + rate(sum(row.residual > limits.denial for row in rows), len(rows))
-        + "; beyond every class's (a denial by mistake) "
+        + "; beyond every class's of this inversion "
         + rate(sum(row.residual > widest for row in rows), len(rows))
     )
     if limits.attribution is not None:
@@ -57,7 +61,9 @@ def main(arguments: argparse.Namespace) -> int:
     folder = model_folder()
     conditions_ = conditions(arguments)
     print(json.dumps(conditions_, indent=1, sort_keys=True))
-    calibration = find_calibration(folder, load_model_folder(folder).digest, Budget())
+    digest = load_model_folder(folder).digest
+    found = [find_calibration(folder, digest, Budget(), engine) for engine in (ENGINE_VERSION, RELAXED_VERSION)]
+    calibrations = [calibration for calibration in found if calibration is not None]
     jobs = [job for name in arguments.classes for job in own_jobs(name, SEEDS[: arguments.n])]
     rows: list[Row] = []
     for row in measure(
@@ -72,11 +78,11 @@ def main(arguments: argparse.Namespace) -> int:
         rows.append(row)
     figures: list[str] = []
     for name in arguments.classes:
-        figures += judge(name, [row for row in rows if row.class_name == name], calibration)
+        figures += judge(name, [row for row in rows if row.class_name == name], calibrations)
     print("\n" + "\n".join(figures))
     if arguments.json:
         document = {"format": "plausible.bench-classes/1", "conditions": conditions_, "figures": figures,
-                    "calibration": calibration.digest if calibration else None,
+                    "calibrations": [calibration.digest for calibration in calibrations],
                     "rows": [dataclasses.asdict(row) for row in rows]}  # fmt: skip
         arguments.json.write_text(json.dumps(document, indent=1), encoding="utf-8")
     return 0

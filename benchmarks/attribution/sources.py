@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from plausible.attribution.blank import without_evidence
 from plausible.attribution.calibration import Negative
 from plausible.attribution.classes import RELAXED, STRICT
 from plausible.attribution.measure import Job, own_picture
@@ -27,10 +28,11 @@ def clone_faces(seeds: Sequence[int]) -> list[Negative]:
 
 
 def strangers(count: int, odd: bool) -> list[Negative]:
-    """`count` emoji and as many digits."""
+    """`count` emoji and as many digits; blank ones are left out (attribution/blank.py): no verdict rests on them."""
     found: list[Negative] = []
     for kind, pictures in (("emoji", data.emoji()), ("digits", data.digits())):
-        found += [Negative(kind, name, pixels) for name, pixels in pictures[int(odd) :: 2][:count]]
+        told = [(name, pixels) for name, pixels in pictures[int(odd) :: 2] if without_evidence(pixels) is None]
+        found += [Negative(kind, name, pixels) for name, pixels in told[:count]]
     return found
 
 

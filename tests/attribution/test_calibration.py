@@ -20,7 +20,7 @@ from plausible.attribution.calibration import (
     load_calibrations,
 )
 from plausible.attribution.generators import load_model_folder, save_model_folder
-from plausible.attribution.inversion import ENGINE_VERSION
+from plausible.attribution.inversion import ENGINE_VERSION, RELAXED_VERSION
 from plausible.attribution.measure import Row, own_jobs, run_job
 from plausible.schemas.calibration import CalibrationDocument, ClassRows
 from plausible.schemas.errors import EvidenceError, PlausibleError, UsageError
@@ -47,7 +47,7 @@ def noise(count: int) -> list[Negative]:
 
 def test_written_read_and_found_under_its_key_alone(folder: Path) -> None:
     seen: list[tuple[int, int]] = []
-    done = calibrate(
+    done, processed = calibrate(
         folder,
         classes=["unprocessed", "jpeg"],
         n=4,
@@ -66,7 +66,12 @@ def test_written_read_and_found_under_its_key_alone(folder: Path) -> None:
     assert found.classes["unprocessed"].n == 4
     assert found.classes["unprocessed"].denial is None
     assert found.classes["unprocessed"].negatives == 2
-    assert found.classes["jpeg"].negatives == 0
+    # the processed class is measured by the relaxed inversion: a document under another key
+    changed = find_calibration(folder, generator.digest, QUICK, RELAXED_VERSION)
+    assert changed is not None
+    assert changed.digest == processed.digest
+    assert (set(found.classes), set(changed.classes)) == ({"unprocessed"}, {"jpeg"})
+    assert changed.classes["jpeg"].negatives == 0
     assert min(found.classes["unprocessed"].own) < 2 * FLOOR < min(found.classes["unprocessed"].other)
     assert found.mismatch(generator.digest, QUICK) is None
     for other in (
@@ -77,7 +82,7 @@ def test_written_read_and_found_under_its_key_alone(folder: Path) -> None:
     ):
         assert other is not None
     assert find_calibration(folder, generator.digest, Budget(rounds=1)) is None
-    (row, *_) = found.document.classes["jpeg"].own
+    (row, *_) = changed.document.classes["jpeg"].own
     assert json.dumps(row.parameters).count("quality") == 1
 
 
@@ -93,10 +98,37 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(folder: Path, monkeypatch:
     (journal,) = folder.glob("calibrations/*.journal")
     journal.write_text(journal.read_text() + '{"torn": ', encoding="utf-8")
     measured: list[str] = []
-    resumed = calibrate(folder, progress=lambda count, total, row: measured.append(row.name), **arguments)
+    (resumed,) = calibrate(folder, progress=lambda count, total, row: measured.append(row.name), **arguments)
     assert len(measured) == 1
-    again = calibrate(folder, **arguments)
+    (again,) = calibrate(folder, **arguments)
     assert resumed.document.classes == again.document.classes
+
+
+def test_class_by_class_nothing_is_lost(folder: Path) -> None:
+    arguments: dict[str, Any] = {"n": 2, "budget": QUICK, "threads": 1}
+
+    def stop(count: int, total: int, row: Row) -> None:
+        if count == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(folder, classes=["mirror", "jpeg"], progress=stop, command="first", **arguments)
+    # the class that was complete is in the document already
+    (early,) = load_calibrations(folder)
+    assert set(early.classes) == {"mirror"}
+    (crop,) = calibrate(folder, classes=["crop"], command="second", **arguments)
+    assert set(crop.classes) == {"mirror", "crop"}
+    assert list(folder.glob("calibrations/*.journal"))
+    measured: list[str] = []
+    (whole,) = calibrate(
+        folder, classes=["mirror", "jpeg"], command="first", progress=lambda a, b, row: measured.append(row.name),
+        **arguments,
+    )  # fmt: skip
+    assert len(measured) == 1
+    assert set(whole.classes) == {"mirror", "jpeg", "crop"}
+    assert whole.classes["crop"].own == crop.classes["crop"].own
+    assert whole.document.command == "first; second"
+    assert not list(folder.glob("calibrations/*.journal"))
 
 
 def test_rows_can_be_measured_again_alone(folder: Path) -> None:
@@ -108,8 +140,8 @@ def test_rows_can_be_measured_again_alone(folder: Path) -> None:
 
 
 def test_worker_processes_give_the_same_rows(folder: Path) -> None:
-    one = calibrate(folder, classes=["unprocessed"], n=2, budget=QUICK, threads=1)
-    two = calibrate(folder, classes=["unprocessed"], n=2, budget=QUICK, workers=2, threads=1)
+    (one,) = calibrate(folder, classes=["unprocessed"], n=2, budget=QUICK, threads=1)
+    (two,) = calibrate(folder, classes=["unprocessed"], n=2, budget=QUICK, workers=2, threads=1)
     assert np.allclose(one.classes["unprocessed"].own, two.classes["unprocessed"].own, rtol=1e-5)
 
 

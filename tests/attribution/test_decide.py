@@ -29,7 +29,9 @@ LIMITS = {
     "crop": ClassLimits(denial=1e-3, attribution=None, failure_bound=0.098, n=29),
     "resized": ClassLimits(denial=2e-3, attribution=None, failure_bound=0.098, n=29),
 }
-FAR = CandidateFinding("sha256:" + "a" * 64, "faces", True, "inverted", residual=1e-2, limits=LIMITS, author="studio")
+FAR = CandidateFinding(
+    "sha256:" + "a" * 64, "faces", True, "inverted", residual=1e-2, changed=1e-2, limits=LIMITS, author="studio"
+)
 ENTRY = EntryFinding(
     origin="log.example/studio", index=7, author="studio", accused=True, matches="pixels", opened=True, replay="exact",
     model_registered=True,
@@ -46,6 +48,9 @@ def entry(**changes: object) -> Findings:
 
 
 def candidate(**changes: object) -> Findings:
+    """The candidate of a denial with these changes; a residual given is both inversions'."""
+    if "residual" in changes:
+        changes = {"changed": changes["residual"], **changes}
     return replace(DENIABLE, candidates=(replace(FAR, **changes),))  # type: ignore[arg-type]
 
 
@@ -87,6 +92,11 @@ ROWS = [
     ("resized: within unprocessed attributes nothing", candidate(residual=2.5e-6, resized=True), Verdict.INCONCLUSIVE),
     ("resized: its class counts too", candidate(residual=3e-3, resized=True), Verdict.INCONCLUSIVE),
     ("resized: beyond", candidate(residual=5e-3, resized=True), Verdict.DENIABLE),
+    ("processed limits are for the residual up to a change", candidate(changed=2e-4), Verdict.INCONCLUSIVE),
+    ("up to a change, between one and two limits", candidate(changed=1.5e-3), Verdict.INCONCLUSIVE),
+    ("a changed residual attributes nothing", candidate(changed=2e-6), Verdict.INCONCLUSIVE),
+    ("the nearer of both residuals counts", candidate(residual=2e-4, changed=5e-3), Verdict.INCONCLUSIVE),
+    ("changes not looked for", candidate(changed=None), Verdict.INCONCLUSIVE),
     ("no calibration", candidate(calibration="no calibration for this budget"), Verdict.INCONCLUSIVE),
     ("a class missing", candidate(limits={"unprocessed": LIMITS["unprocessed"]}), Verdict.INCONCLUSIVE),
     ("fails too often", candidate(limits=LIMITS | {"jpeg": replace(LIMITS["jpeg"], failure_bound=0.12)}),

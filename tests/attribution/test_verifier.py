@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from plausible.attribution.blank import without_evidence
 from plausible.attribution.sources import EvidenceFiles
 from plausible.attribution.transformation import as_jpeg
 from plausible.attribution.verifier import Options, Verifier, verify, verify_batch
@@ -349,6 +350,18 @@ def test_the_latent_of_a_logged_picture_is_recognised_behind_changes_of_no_list(
     assert found is not None
     assert found[0].index == archive.originals[2].index
     assert found[1] < SAME_LATENT
+
+
+def test_blank_pictures_are_inconclusive_before_any_inversion(relaxed: Verifier, tmp_path: Path) -> None:
+    stroke = np.zeros((32, 32, 3), np.uint8)
+    stroke[4:28, 14:17] = 255
+    report = relaxed.verify(save(tmp_path / "a.png", stroke))
+    assert report.verdict == Verdict.INCONCLUSIVE
+    assert "blank" in report.line
+    assert not report.document.candidates
+    assert without_evidence(stroke) is not None
+    stroke[4:28, 12:22] = 255
+    assert without_evidence(stroke) is None
 
 
 @pytest.mark.parametrize("colour", [0, 128, 255])
