@@ -4,7 +4,7 @@ For each generator Adam moves random starts against the probe and against its mi
 cropped a little; the best of both go on by Levenberg-Marquardt over latent and warp together (warp.py). A search ends
 when its best run explains nearly all of the probe, or, once both orientations were tried, when a run of another start
 agrees with it or it stands far below the second best; or when the starts are used up. There is one round: a second one
-would double the work for a stranger and hardly ever helps an own picture. Own pictures and others are measured alike:
+would double the work for a stranger, and was not measured. Own pictures and others are measured alike:
 what a residual means is the calibration's business.
 """
 
