@@ -117,12 +117,17 @@ def test_a_reader_that_goes_away_is_no_failure() -> None:
 
 def test_ctrl_c_ends_with_130(tmp_path: Path) -> None:
     (tmp_path / "public").mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "plausible.cli", "node", "serve", str(tmp_path / "public"), "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    # a suite started in the background ignores SIGINT, and so would its children, unless it is handled here
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "plausible.cli", "node", "serve", str(tmp_path / "public"), "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.stderr is not None
     assert "serving" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
