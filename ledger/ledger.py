@@ -234,6 +234,10 @@ class Ledger:
         receipt = self._writer_now().submit(key, seal)
         return receipt if self.await_state == "none" else receipt.wait(self.await_state)
 
+    def later(self, task: Callable[[], None]) -> None:
+        """Have the writer's thread do something small after its next round."""
+        self._writer_now().later(task)
+
     def take_draws(self, count: int) -> list[int]:
         """Draws for `count` images, durably reserved."""
         return self._writer_now().draws.take(count)

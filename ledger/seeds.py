@@ -10,6 +10,7 @@ Source: docs/spec/committed-seeds.md.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import secrets
@@ -48,13 +49,18 @@ def new_seed_secret() -> bytes:
     return secrets.token_bytes(SEED_BYTES)
 
 
+@functools.lru_cache(maxsize=64)
+def _text_digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8")).digest()
+
+
 def derive(secret: bytes, model: bytes, author_vkey: str, draw: int) -> bytes:
     """h, 32 bytes, from the seed's secret, the model's digest, the author's verifier key text and the draw."""
     if len(secret) != SEED_BYTES or len(model) != 32:
         raise UsageError("a seed secret and a model digest have 32 bytes each")
     if not 0 <= draw <= MAX_SAFE_INTEGER:
         raise UsageError(f"a draw lies between 0 and 2^53 - 1, not {draw}")
-    author = hashlib.sha256(author_vkey.encode("utf-8")).digest()
+    author = _text_digest(author_vkey)
     return hashlib.sha256(b"plausible.seed/1\n" + secret + model + author + u64(draw)).digest()
 
 

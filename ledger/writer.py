@@ -117,6 +117,7 @@ class Writer:
         self._sequencer: Sequencer | None = None
         self._witnesses: list[Witness] = []
         self._queue: deque[tuple[Callable[[], Submission], Receipt]] = deque()
+        self._later: deque[Callable[[], None]] = deque()
         self._unresolved: dict[bytes, Receipt] = {}
         self._queued: dict[bytes, tuple[int, Submission]] = {}
         self._broken: PlausibleError | None = None
@@ -166,6 +167,10 @@ class Writer:
         if self._sleeping:
             self._wake.set()
         return receipt
+
+    def later(self, task: Callable[[], None]) -> None:
+        """Run `task` in the writer's thread after its next round; it must not raise."""
+        self._later.append(task)
 
     def check(self) -> None:
         """Raise what went wrong since the last call, once."""
@@ -273,6 +278,8 @@ class Writer:
                 except Exception as error:  # noqa: BLE001  (a bug must not let callers wait for ever)
                     _log.exception("the ledger's writer stops")
                     self._break(SetupError(f"the ledger's writer stopped: {type(error).__name__}: {error}"))
+                while self._later and not stop:
+                    self._later.popleft()()
             if stop and not self._queue:
                 return
 

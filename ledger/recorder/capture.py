@@ -90,8 +90,8 @@ def _known_sources(torch: bool, cuda: bool, numpy: bool) -> tuple[_Source, ...]:
         for index, generator in enumerate(module.cuda.default_generators if cuda else ()):
             found.append(_Source(f"{TORCH_CUDA}:{index}", "torch.Generator", generator.get_state, f"cuda:{index}"))
     if numpy:
-        read = sys.modules["numpy"].random.get_state
-        found.append(_Source(NUMPY, "RandomState/MT19937", functools.partial(read, legacy=False)))
+        read = functools.partial(sys.modules["numpy"].random.get_state, legacy=False)
+        found.append(_Source(NUMPY, "RandomState/MT19937", read))
     found.append(_Source(PYTHON, "random.Random", random.getstate))
     return tuple(found)
 

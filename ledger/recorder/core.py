@@ -270,6 +270,8 @@ class Recorder:
 
     def recorded_extra(self, given: Any) -> Any:
         """Free data in recorded form."""
+        if given is None:
+            return None
         return jcs.wrap_value(freeze(given), record_value)
 
     def draws(self, count: int) -> list[int]:

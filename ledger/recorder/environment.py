@@ -111,10 +111,16 @@ def environment(device: Any = None, dtype: str = "float32") -> Environment:
     if kind == "cuda":
         name, isa = _cuda(str(device))
         return _document(torch.__version__, name, isa, None, dtype, flags)
+    version, name, isa = _torch_cpu()
+    return _document(version, name, isa, torch.get_num_threads(), dtype, flags)
+
+
+@functools.cache
+def _torch_cpu() -> tuple[str, str, str]:
+    torch = sys.modules["torch"]
     name, level = _cpu()
-    # torch picks its kernels by what it found, or by ATEN_CPU_CAPABILITY
-    isa = f"{level} {torch.backends.cpu.get_cpu_capability()}"
-    return _document(torch.__version__, name, isa, torch.get_num_threads(), dtype, flags)
+    # torch picks its kernels once, by what it finds or by ATEN_CPU_CAPABILITY
+    return str(torch.__version__), name, f"{level} {torch.backends.cpu.get_cpu_capability()}"
 
 
 @functools.cache

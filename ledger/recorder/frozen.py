@@ -100,8 +100,7 @@ def tensor_bytes(value: Any) -> tuple[str, tuple[int, ...], bytes]:
         array = cast("NDArray[Any]", value)
         if array.dtype.name not in ITEM_BYTES:
             raise UsageError(f"an array of {array.dtype} has no digest")
-        ordered = array if array.dtype.isnative and sys.byteorder == "little" else array.astype(_little(array))
-        return array.dtype.name, tuple(array.shape), ordered.tobytes()
+        return array.dtype.name, tuple(array.shape), little_endian(array)
     torch = sys.modules["torch"]
     dtype = str(value.dtype)[6:]
     if dtype not in ITEM_BYTES:
@@ -118,8 +117,11 @@ def tensor_bytes(value: Any) -> tuple[str, tuple[int, ...], bytes]:
     return dtype, shape, data
 
 
-def _little(array: NDArray[Any]) -> Any:
-    return array.dtype.newbyteorder("<")
+def little_endian(array: NDArray[Any]) -> bytes:
+    """An array's bytes, contiguous and little-endian."""
+    if array.dtype.isnative and sys.byteorder == "little":
+        return array.tobytes()
+    return array.astype(array.dtype.newbyteorder("<")).tobytes()
 
 
 def freeze_tensor(value: Any) -> FrozenTensor:

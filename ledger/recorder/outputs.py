@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...schemas.errors import UsageError
 from ..digests import canonical_pixels
-from .frozen import FrozenPixels, FrozenTensor, freeze_pixels, freeze_tensor
+from .frozen import COPY_BYTES, FrozenPixels, FrozenTensor, freeze_pixels, freeze_tensor
 
 _CHANNELS = (1, 3, 4)
 
@@ -156,6 +156,11 @@ def round_array(array: NDArray[Any], rule: Rounding) -> NDArray[np.uint8]:
     return levels.astype(np.uint8)
 
 
+def _row_bytes(rows: Any) -> int:
+    """Bytes of one picture of a batch."""
+    return rows.nbytes // max(1, rows.shape[0])
+
+
 def _from_tensor(torch: Any, tensor: Any, rounding: Rounding | None) -> list[Picture]:
     batched, first = _split(tuple(tensor.shape), "a tensor")
     if tensor.dtype == torch.uint8:
@@ -163,9 +168,13 @@ def _from_tensor(torch: Any, tensor: Any, rounding: Rounding | None) -> list[Pic
     if not tensor.is_floating_point():
         raise UsageError(f"a tensor of {tensor.dtype} is no picture: return uint8 samples or floats")
     rule = _need(rounding)
+    rows = tensor if batched else tensor[None]
+    if tensor.device.type == "cpu" and tensor.dtype is torch.float32 and _row_bytes(rows) <= COPY_BYTES:
+        # the usual case in few steps: this runs in the caller's thread, right after a forward pass emptied the caches
+        shape = tuple(rows.shape[1:])
+        return [Picture(None, FrozenTensor("float32", shape, row.tobytes()), rule, first) for row in rows.numpy()]
     if tensor.device.type == "cpu" and tensor.dtype in (torch.float16, torch.float32, torch.float64):
         return _from_array(tensor.numpy(), rule)
-    rows = tensor if batched else tensor[None]
     with torch.no_grad():
         raw = rows.to(torch.float32)
         if rule.rule == "mul127.5_add128_trunc":

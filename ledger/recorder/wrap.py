@@ -24,12 +24,13 @@ import numpy as np
 
 from ...schemas.errors import SetupError, UsageError
 from ...schemas.record import Grade
-from ..seeds import PRIORS, derive, latent, new_seed_secret
+from ..seeds import PRIORS
 from .capture import Snapshot
 from .core import CallFacts, KnownModel, LatentValue, Recorder, latent_value
 from .environment import environment
-from .frozen import COPY_BYTES, FrozenTensor, freeze
+from .frozen import COPY_BYTES, FrozenTensor, freeze, little_endian
 from .outputs import pictures
+from .pool import LatentPool
 from .values import freeze_input
 from .weights import WeightsGuard
 
@@ -97,10 +98,11 @@ def wrap(
     known = recorder.model(model)
     module = _module(target)
     signature = _signature(target)
+    spec = _latent_input(latent, target, known)
     facts = RecordedCall(
         recorder=recorder,
         model=known,
-        latent=_latent_input(latent, target, known),
+        latent=spec,
         style=frozenset(style),
         noise=frozenset(noise),
         device=device,
@@ -110,6 +112,7 @@ def wrap(
         guards=tuple(WeightsGuard(item, known if item is module else None) for item in _guarded(module, modules)),
         name=_name(target),
         parameters=Parameters.of(signature) if signature else None,
+        pool=_pool(recorder, known, spec),
     )
     if module is not None or _is_callable_object(target):
         from .proxy import object_proxy
@@ -151,6 +154,7 @@ class RecordedCall:
     guards: tuple[WeightsGuard, ...]
     name: str
     parameters: Parameters | None
+    pool: LatentPool | None
 
     def call(self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one call and record it. What a Python generator yields is recorded piece by piece."""
@@ -326,17 +330,19 @@ class RecordedCall:
         count = self._count(spec, given, args, kwargs)
         if count is None:
             return args, kwargs, None
-        if spec.shape is None:
+        if self.pool is None:
             raise UsageError(
-                f"the shape of the latent {spec.name!r} is not known: pass it, or wrap with "
-                f"latent=LatentInput({spec.name!r}, shape)"
+                f"the latent {spec.name!r} cannot be drawn here, since its "
+                + ("shape is not known" if spec.shape is None else f"prior is {spec.prior!r}")
+                + f": pass it, or wrap with latent=LatentInput({spec.name!r}, shape, 'normal' or 'sphere')"
             )
+        drawn = self.pool.take(count)
         prior = spec.prior or "normal"
-        if prior not in PRIORS:
-            raise UsageError(f"latents of the prior {prior!r} cannot be drawn from committed seeds: pass {spec.name}=")
-        draws = self.recorder.draws(count)
-        values, rows = self._draw(draws, spec.shape, prior)
-        stacked = np.stack(rows) if count > 1 else rows[0][None]
+        values: list[LatentValue | None] = [
+            LatentValue("float32", item.z.shape, little_endian(item.z), prior, item.secret, "committed-fresh")
+            for item in drawn
+        ]
+        stacked = np.stack([item.z for item in drawn]) if count > 1 else drawn[0].z[None]
         z = self._to_input(stacked)
         if place is not None and place < len(args):
             args = (*args[:place], z, *args[place + 1 :])
@@ -345,19 +351,7 @@ class RecordedCall:
         frozen: dict[str, FrozenTensor] = {}
         if stacked.nbytes <= COPY_BYTES and (z is stacked or str(z.dtype) == "torch.float32"):
             frozen[spec.name] = FrozenTensor("float32", stacked.shape, b"".join(v.data for v in values if v))
-        return args, kwargs, _Committed(draws, values, frozen)
-
-    def _draw(
-        self, draws: Sequence[int], shape: tuple[int, ...], prior: str
-    ) -> tuple[list[LatentValue | None], list[Any]]:
-        values: list[LatentValue | None] = []
-        rows: list[Any] = []
-        for draw in draws:
-            secret = new_seed_secret()
-            row = latent(derive(secret, self.model.digest, self.recorder.ledger.author_vkey, draw), shape, prior)
-            rows.append(row)
-            values.append(latent_value(row, prior=prior, seed_secret=secret))
-        return values, rows
+        return args, kwargs, _Committed([item.draw for item in drawn], values, frozen)
 
     def _count(self, spec: LatentInput, given: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
         """How many latents to draw; None where the caller supplied them."""
@@ -527,6 +521,13 @@ def _latent_input(
     if not names:
         raise UsageError("the latent is given by its shape, but the call has no parameter it could be: use LatentInput")
     return LatentInput(names[0], tuple(int(axis) for axis in given), prior)
+
+
+def _pool(recorder: Recorder, model: KnownModel, spec: LatentInput | None) -> LatentPool | None:
+    """Where committed latents come from; None where none can be drawn."""
+    if spec is None or not spec.draw or spec.shape is None or (spec.prior or "normal") not in PRIORS:
+        return None
+    return LatentPool(recorder, model, spec.shape, spec.prior or "normal")
 
 
 def _recognised(target: Any, model: KnownModel) -> LatentInput | None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import copy
 import inspect
+import os
 import pickle
 import random
 import threading
@@ -180,6 +181,44 @@ def test_a_latent_left_out_is_drawn_from_committed_seeds(ledger: Ledger, decoder
         # a batch of one may differ in the last bits from a batch of three; its 8-bit samples rarely do
         assert torch.allclose(again, picture, atol=1e-5)
     assert len({record.context.draw for record in records}) == 4
+
+
+def test_latents_made_ahead_are_as_good_as_those_made_now(ledger: Ledger, decoder: Decoder) -> None:
+    wrapped = ledger.wrap(decoder, model="decoder", latent="z")
+    before = streams()
+    with torch.no_grad():
+        for _ in range(4):
+            wrapped(30)
+            ledger.flush("accepted")  # meanwhile the writer's thread makes some ready
+    assert streams() == before
+    records = recorded(ledger)
+    assert all(r.latent and check_latent(r.latent, r.context).status == "equal" for r in records)
+    assert len({r.context.draw for r in records}) == len({r.latent.seed_secret for r in records if r.latent}) == 120
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_latents_made_ahead_are_not_given_out_again_after_a_fork(ledger: Ledger) -> None:
+    def generate(z: Any) -> Any:
+        return np.clip(np.asarray(z)[:, None, None, :3] * np.ones((1, 6, 6, 1)), -1, 1).astype(np.float32)
+
+    wrapped = ledger.wrap(generate, model="m", latent="z")
+    wrapped(2)
+    ledger.flush("accepted")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            wrapped(20)
+            ledger.flush("accepted")
+            ledger.close()
+        except Exception:  # noqa: BLE001
+            os._exit(1)
+        os._exit(0)
+    wrapped(20)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    records = recorded(ledger)
+    assert len(records) == 42 and len({r.context.draw for r in records}) == 42
+    assert len({r.latent.seed_secret for r in records if r.latent}) == 42
 
 
 def test_a_latent_given_is_captured_whole(ledger: Ledger, decoder: Decoder) -> None:

@@ -1,0 +1,90 @@
+"""Committed latents made ahead of the calls that use them.
+
+Seeding numpy's generator costs a caller whose caches a forward pass has just emptied more than the rest of recording.
+Nothing about a committed latent depends on the call: its draw is reserved, its secret fresh, its model fixed. So the
+writer's thread keeps some ready. Those that are never used are gaps in the draws, which are allowed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...schemas.errors import PlausibleError
+from ..seeds import derive, latent, new_seed_secret
+
+if TYPE_CHECKING:
+    from .core import KnownModel, Recorder
+
+MAX_READY = 64
+MAX_READY_BYTES = 1 << 20
+"""Larger latents are made when they are needed: their generators are slow anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnLatent:
+    """A latent, float32 without the batch axis, with the draw and the secret it follows from."""
+
+    draw: int
+    secret: bytes = field(repr=False)
+    z: NDArray[np.float32] = field(repr=False)
+
+
+class LatentPool:
+    """Committed latents of one model, shape and prior; calls from any thread, each latent given out once."""
+
+    def __init__(self, recorder: Recorder, model: KnownModel, shape: tuple[int, ...], prior: str) -> None:
+        self._recorder = recorder
+        self._model = model
+        self._shape = shape
+        self._prior = prior
+        self._ready: deque[DrawnLatent] = deque()
+        self._capacity = min(MAX_READY, MAX_READY_BYTES // (4 * max(1, int(np.prod(shape)))))
+        self._pid = os.getpid()
+        self._asked = False
+
+    def take(self, count: int) -> list[DrawnLatent]:
+        """`count` latents: ready ones first, the rest made now. Raises `StorageFull` if no draws can be reserved."""
+        if self._pid != os.getpid():
+            # what was ready before a fork is the parent's
+            self._ready.clear()
+            self._pid = os.getpid()
+            self._asked = False
+        taken: list[DrawnLatent] = []
+        with contextlib.suppress(IndexError):
+            while len(taken) < count:
+                taken.append(self._ready.popleft())
+        if len(taken) < count:
+            taken += [self._make(draw) for draw in self._recorder.draws(count - len(taken))]
+        if not self._asked and len(self._ready) < self._capacity // 2:
+            self._asked = True
+            self._recorder.ledger.later(self.refill)
+        return taken
+
+    def refill(self) -> None:
+        """Make as many ready as fit; runs in the writer's thread."""
+        pid = os.getpid()
+        try:
+            missing = self._capacity - len(self._ready)
+            for draw in self._recorder.draws(missing) if missing > 0 else ():
+                made = self._make(draw)
+                if pid == self._pid:
+                    self._ready.append(made)
+                # as in writer.py: let the callers have the interpreter
+                time.sleep(0.00005)
+        except PlausibleError:
+            pass  # a full disk is reported where it matters: by the call that needs a draw
+        finally:
+            self._asked = False
+
+    def _make(self, draw: int) -> DrawnLatent:
+        secret = new_seed_secret()
+        h = derive(secret, self._model.digest, self._recorder.ledger.author_vkey, draw)
+        return DrawnLatent(draw, secret, latent(h, self._shape, self._prior))
