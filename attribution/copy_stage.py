@@ -22,7 +22,7 @@ from .copy_limits import CopyLimits
 from .entries import Judged, usable_record
 from .findings import Check, CopyFinding
 from .models import REGISTERED, Models
-from .replay import replay_inputs, replay_pictures
+from .replay import recorded_latent, replay_pictures
 from .sources import LogSource
 from .transformation import JpegSettings
 
@@ -148,7 +148,7 @@ def _add(
     judged: Judged | None,
 ) -> None:
     generator = models.generator(opened.context.model)
-    latent, _, _ = replay_inputs(opened, generator)
+    latent = recorded_latent(opened, generator)
     archive.originals.append(Original(source, origin, index, author, generator.digest, latent, judged))
 
 

@@ -106,7 +106,7 @@ def replay_entry(judged: Judged, image: Image, models: Models, *, device: str, l
         return _with(judged, failed, Check(f"replay ({label})", "failed", str(error), REPLAY_STAGE))
     except PlausibleError as error:
         return _with(judged, finding, Check(f"replay ({label})", "skipped", str(error), REPLAY_STAGE))
-    counted = counted_inputs(opened, manifest=generator.manifest)
+    counted = counted_inputs(opened, manifest=generator.manifest, drawn=outcome.drawn, prior=generator.latent.prior)
     reason = "; ".join(counted.reasons) or None
     finding = replace(finding, replay=outcome.state, uncounted=reason)
     checks = [

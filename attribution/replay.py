@@ -1,11 +1,12 @@
 """Replay: run the registered generator on the record's own latent and compare with the picture at hand.
 
-The latent follows from the committed seed (checked against what the record stores), the batch has the recorded shape
-(the latent repeated, the picture taken at its recorded place), threads and backend flags are set as recorded. A replay
-here may still differ from the author's machine, so the outcome says whether it ran *under the record's own
-environment*: torch, device name, instruction set, threads, dtype, flags and batch shape. Only there, only if the call
-had no input that the registered generator does not take, and only if a second run gives the same picture again, does a
-difference contradict the record; elsewhere it is just "different".
+The latent follows from the committed seed (checked against what the record stores) or, where the call drew it itself,
+from the recorded state of its random number generator (redraw.py). The batch has the recorded shape (all latents drawn
+again, or the one recorded repeated; the picture taken at its recorded place), threads and backend flags are set as
+recorded. A replay here may still differ from the author's machine, so the outcome says whether it ran *under the
+record's own environment*: torch, device name, instruction set, threads, dtype, flags and batch shape. Only there, only
+if the call had no input that the registered generator does not take, and only if a second run gives the same picture
+again, does a difference contradict the record; elsewhere it is just "different".
 
 Tolerance is the author's word, so it counts only up to MAX_LEVELS on at most MAX_FRACTION of the samples.
 """
@@ -31,6 +32,7 @@ from ..schemas.record import Environment
 from ..schemas.text import parse_digest
 from .findings import ReplayState
 from .generators.protocol import Generator
+from .redraw import redraw
 
 MAX_LEVELS = 1
 MAX_FRACTION = 0.01
@@ -62,6 +64,8 @@ class Replay:
     device: str
     differing: tuple[str, ...]  # what of the environment is not as recorded
     pixels: Pixels = field(repr=False, compare=False)
+    drawn: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    """The latent [d] where it was drawn again from a recorded state."""
 
     def __str__(self) -> str:
         where = (
@@ -81,22 +85,60 @@ def replay(opened: OpenedRecord, generator: Generator, image: Pixels, *, device:
     Raises `NotReplayable` if the record does not disclose what a replay needs or uses inputs that a registered
     generator does not take, `EvidenceError` if the record contradicts itself, `UsageError` for another model.
     """
-    z, batch, index = replay_inputs(opened, generator)
+    inputs = _inputs(opened, generator)
     target = canonical_pixels(image)
     with _as_recorded(opened.environment, device), _placed(generator, device):
-        pixels = _run(generator, z, batch, index)
-        differing = (*environment_differences(opened.environment, environment(device)), *unused_inputs(opened))
-        entry_digest = parse_digest(opened.context.pixels)
-        reproduces = pixel_digest(pixels) == entry_digest
+        latents, pixels, reproduces = _reproduce(opened, generator, inputs)
+        unused = unused_inputs(opened, redrawn=inputs.redrawn and reproduces)
+        differing = (*environment_differences(opened.environment, environment(device)), *unused)
         state = _compare(opened, pixels, target)
-        if not reproduces and not differing and np.array_equal(pixels, _run(generator, z, batch, index)):
+        if not reproduces and not differing and np.array_equal(pixels, _run(generator, latents, inputs.index)):
             state = "contradicts"
     samples, levels = _difference(pixels, target)
-    return Replay(state, samples, levels, target.size, reproduces, batch, device, differing, pixels)
+    drawn = latents[inputs.index] if inputs.redrawn and reproduces else None
+    return Replay(state, samples, levels, target.size, reproduces, len(latents), device, differing, pixels, drawn)
 
 
-def replay_inputs(opened: OpenedRecord, generator: Generator) -> tuple[NDArray[np.float32], int, int]:
-    """(latent [d], batch size, index in the batch) of a record; see `replay` for what is raised."""
+def recorded_latent(opened: OpenedRecord, generator: Generator) -> NDArray[np.float32]:
+    """The latent [d] of a record; see `replay` for what is raised.
+
+    One that the call drew itself is known only if a replay with it gives the very picture of the entry.
+    """
+    inputs = _inputs(opened, generator)
+    if not inputs.redrawn:
+        return inputs.ways[0][inputs.index]
+    with _as_recorded(opened.environment, "cpu"):
+        latents, _, reproduces = _reproduce(opened, generator, inputs)
+    if not reproduces:
+        raise NotReplayable("the latent that the call drew could not be drawn again: the picture comes out different")
+    return latents[inputs.index]
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What the recorded call may have given to the generator: one way where the record says it, else several."""
+
+    ways: list[NDArray[np.float32]]
+    """Each [batch, d]."""
+    index: int
+    redrawn: bool
+
+
+def _reproduce(opened: OpenedRecord, generator: Generator, inputs: _Inputs) -> tuple[NDArray[np.float32], Pixels, bool]:
+    """(latents, picture, whether it is the entry's) of the way that gives the entry's picture, or of the first."""
+    entry = parse_digest(opened.context.pixels)
+    first: tuple[NDArray[np.float32], Pixels] | None = None
+    for latents in inputs.ways:
+        pixels = _run(generator, latents, inputs.index)
+        if pixel_digest(pixels) == entry:
+            return latents, pixels, True
+        first = first or (latents, pixels)
+    if first is None:
+        raise NotReplayable("the record holds no latent")
+    return (*first, False)
+
+
+def _inputs(opened: OpenedRecord, generator: Generator) -> _Inputs:
     if opened.context.model != generator.digest:
         raise UsageError(f"the record is of model {opened.context.model}, not of {generator.digest}")
     for name in ("latent", "call", "output"):
@@ -105,8 +147,15 @@ def replay_inputs(opened: OpenedRecord, generator: Generator) -> tuple[NDArray[n
     free = [*(opened.style or {}), *(opened.noise or {})]
     if free:
         raise NotReplayable(f"the record uses inputs that this generator does not take: {', '.join(sorted(free))}")
+    batch = opened.call.batch if opened.call is not None else None
+    size, index = (1, 0) if batch is None else (batch.size, batch.index)
+    if size > MAX_BATCH:
+        raise NotReplayable(f"the recorded batch of {size} is larger than the {MAX_BATCH} that are repeated here")
     if opened.latent is None:
-        raise NotReplayable("the record holds no latent")
+        ways = list(redraw(opened, generator.latent, size))
+        if not ways:
+            raise NotReplayable("the record holds neither a latent nor the state that one was drawn from")
+        return _Inputs(ways, index, redrawn=True)
     check = check_latent(opened.latent, opened.context)
     if check.status == "different":
         raise EvidenceError("the record's latent does not follow from its committed seed")
@@ -115,11 +164,7 @@ def replay_inputs(opened: OpenedRecord, generator: Generator) -> tuple[NDArray[n
     z = np.asarray(check.z, np.float32).reshape(-1)
     if z.size != generator.latent.dim:
         raise EvidenceError(f"the record's latent has {z.size} numbers, the model takes {generator.latent.dim}")
-    batch = opened.call.batch if opened.call is not None else None
-    size, index = (1, 0) if batch is None else (batch.size, batch.index)
-    if size > MAX_BATCH:
-        raise NotReplayable(f"the recorded batch of {size} is larger than the {MAX_BATCH} that are repeated here")
-    return z, size, index
+    return _Inputs([np.repeat(z[None], size, axis=0)], index, redrawn=False)
 
 
 def environment_differences(recorded: Environment | None, here: Environment) -> tuple[str, ...]:
@@ -138,12 +183,13 @@ def environment_differences(recorded: Environment | None, here: Environment) -> 
     return tuple(name for name, then, now in pairs if then != now)
 
 
-def unused_inputs(opened: OpenedRecord) -> tuple[str, ...]:
+def unused_inputs(opened: OpenedRecord, *, redrawn: bool = False) -> tuple[str, ...]:
     """What the recorded call was given beside latent, model and number of images: a replay by the registered generator
-    does not use it, so a difference then says nothing against the record."""
-    unused = ["random numbers drawn in the call"] if opened.rng is not None and opened.rng.sources else []
+    does not use it, so a difference then says nothing against the record. `redrawn`: the random numbers were used."""
+    drew = opened.rng is not None and bool(opened.rng.sources) and not redrawn
+    unused = ["random numbers drawn in the call"] if drew else []
     call, latent = opened.call, opened.latent
-    if call is None or latent is None:
+    if call is None:
         return tuple(unused)
     for name, value in call.arguments.items():
         if value is None or value == call.batch.size:
@@ -152,7 +198,8 @@ def unused_inputs(opened: OpenedRecord) -> tuple[str, ...]:
         if kind in ("rng", "model") or (kind == "input" and inner == "latent"):
             continue
         shape = inner.get("shape") if kind == "tensor" and isinstance(inner, dict) else None
-        if isinstance(shape, list) and tuple(shape[len(shape) - len(latent.shape) :]) == latent.shape:
+        row = None if latent is None else latent.shape
+        if row is not None and isinstance(shape, list) and tuple(shape[len(shape) - len(row) :]) == row:
             continue  # the latents of the whole batch
         unused.append(f"argument {name}")
     return tuple(unused)
@@ -177,9 +224,8 @@ def _difference(pixels: Pixels, target: Pixels) -> tuple[int | None, int | None]
     return int(np.count_nonzero(difference)), int(difference.max(initial=0))
 
 
-def _run(generator: Generator, z: NDArray[np.float32], batch: int, index: int) -> Pixels:
-    repeated = torch.from_numpy(z)[None].repeat(batch, 1)
-    return canonical_pixels(generator.sample(repeated)[index].numpy())
+def _run(generator: Generator, latents: NDArray[np.float32], index: int) -> Pixels:
+    return canonical_pixels(generator.sample(torch.from_numpy(latents))[index].numpy())
 
 
 @contextlib.contextmanager

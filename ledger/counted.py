@@ -56,12 +56,17 @@ def free_limit(samples: int) -> int:
 
 
 def counted_inputs(
-    opened: OpenedRecord, *, manifest: Mapping[str, Any] | None = None, drawn: NDArray[np.floating[Any]] | None = None
+    opened: OpenedRecord,
+    *,
+    manifest: Mapping[str, Any] | None = None,
+    drawn: NDArray[np.floating[Any]] | None = None,
+    prior: str = "normal",
 ) -> Counted:
     """Whether all inputs of an opened record count.
 
-    `manifest` is the model's manifest, which alone can show that an input is fixed; `drawn` the latent that a replay
-    drew from a captured generator state, where the record keeps no values. Fields not disclosed never count.
+    `manifest` is the model's manifest, which alone can show that an input is fixed; `drawn` the latent that an
+    exact replay drew from a captured generator state under `prior`, where the record keeps no values. Fields not
+    disclosed never count.
     """
     tally = _Tally(opened, manifest)
     missing = opened.missing_for_replay
@@ -69,7 +74,7 @@ def counted_inputs(
         return Counted(0, 0, (f"not disclosed: {', '.join(missing) or 'output'}",))
     channels = 3 if opened.output.mode == "RGB" else 4
     limit = free_limit(opened.output.width * opened.output.height * channels)
-    tally.latent_and_rng(drawn)
+    tally.latent_and_rng(drawn, prior)
     for name, item in (opened.style or {}).items():
         tally.input(f"style {name}", item)
     for name, item in (opened.noise or {}).items():
@@ -90,7 +95,7 @@ class _Tally:
     free: int = 0
     reasons: list[str] = field(default_factory=list[str])
 
-    def latent_and_rng(self, drawn: NDArray[np.floating[Any]] | None) -> None:
+    def latent_and_rng(self, drawn: NDArray[np.floating[Any]] | None, prior: str) -> None:
         opened, latent = self.opened, self.opened.latent
         states: int | None = 0
         for source in opened.rng.sources if opened.rng else ():
@@ -98,6 +103,12 @@ class _Tally:
                 states = None
             else:
                 states += len(unb64(source.state))
+        if latent is None and drawn is not None and states is not None:
+            # the state speaks through the latent alone: the picture follows from it
+            self.free += min(drawn.size, states)
+            if not norm_is_central(drawn, prior):
+                self.reasons.append(f"|z|^2 does not lie in the central 1 - 1e-6 of the prior {prior!r}")
+            return
         if latent is None or self._latent_is_fixed():
             self._add_states(states)
             return

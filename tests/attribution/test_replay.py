@@ -116,7 +116,7 @@ def test_what_cannot_be_replayed_says_why(studio: Studio, opened: OpenedRecord) 
     assert opened.call is not None
     for part, changed in (
         ("call", replace(opened, disclosed=opened.disclosed - {"call"})),
-        ("no latent", replace(opened, latent=None)),
+        ("neither a latent", replace(opened, latent=None)),
         ("psi", replace(opened, style={"psi": Input(grade="captured", value=1)})),
         ("batch of", replace(opened, call=opened.call.model_copy(update={"batch": Batch(index=0, size=10**6)}))),
         ("neither a seed", replace(opened, latent=opened.latent.model_copy(
