@@ -25,7 +25,7 @@ class Budget:
 
     A round moves a pool of `adam_starts` latents, drawn from the prior, `adam_steps` Adam steps (rate `adam_rate`,
     penalty `adam_prior` x mean z^2) and hands `lm_starts` of the best to Levenberg-Marquardt, at most `lm_iterations`
-    Jacobians each, with `lm_chords` chord steps per Jacobian. Rounds are added, at most `rounds`, until a start reaches
+    Jacobians each, with `lm_chords` chord steps per Jacobian and the pull `lm_prior` of the prior (lm.py). Rounds are added, at most `rounds`, until a start reaches
     the floor; every second round draws a fresh pool. `exact_iterations` Jacobians serve the bit-exact certificate.
     `seconds` is an outer guard only: past it the result is marked out of budget, never silently weaker, and it is no
     part of the digest.
@@ -33,11 +33,12 @@ class Budget:
 
     adam_starts: int = 8
     adam_steps: int = 40
-    adam_rate: float = 0.1
+    adam_rate: float = 0.2
     adam_prior: float = 1e-5
     lm_starts: int = 2
     lm_iterations: int = 24
     lm_chords: int = 3
+    lm_prior: float = 30.0
     rounds: int = 2
     exact_iterations: int = 4
     seconds: float | None = None
@@ -51,8 +52,8 @@ class Budget:
                 raise UsageError(f"a budget's {field} cannot be negative")
         if self.lm_starts > self.adam_starts:
             raise UsageError("a budget polishes at most as many starts as it draws")
-        if not (self.adam_rate > 0 and self.adam_prior >= 0):
-            raise UsageError("a budget needs a positive Adam rate and a penalty of at least 0")
+        if not (self.adam_rate > 0 and self.adam_prior >= 0 and self.lm_prior >= 0):
+            raise UsageError("a budget needs a positive Adam rate and priors of at least 0")
 
     def to_json(self) -> dict[str, Any]:
         """The counted fields as JSON, floats wrapped; what the digest is taken of."""
@@ -68,7 +69,7 @@ class Budget:
         if not isinstance(fields, dict) or set(cast("dict[str, Any]", fields)) != names:
             raise EvidenceError(f"a budget has the fields {', '.join(sorted(names))}")
         for name, number in cast("dict[str, Any]", fields).items():
-            kind = float if name in ("adam_rate", "adam_prior") else int
+            kind = float if name in ("adam_rate", "adam_prior", "lm_prior") else int
             if type(number) is not kind:
                 raise EvidenceError(f"a budget's {name} must be of type {kind.__name__}")
         try:

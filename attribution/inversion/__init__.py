@@ -12,9 +12,9 @@ relaxed   invert_relaxed(): mirrored or not, latent and warp together, for probe
 from .engine import Diagnostics, Inversion, Progress, invert
 from .relaxed import Change, RelaxedInversion, invert_relaxed
 
-ENGINE_VERSION = "1"
+ENGINE_VERSION = "2"
 """Changes whenever the same budget may give another residual: calibrations are keyed by it."""
-RELAXED_VERSION = "1+geometry1"
+RELAXED_VERSION = "2+geometry2"
 """The same of `invert_relaxed`: the key of the processed classes' calibrations."""
 
 __all__ = [

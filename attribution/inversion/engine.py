@@ -270,6 +270,7 @@ def _polish(
             iterations=budget.lm_iterations,
             chords=budget.lm_chords,
             goal=FLOOR_GOAL * FLOOR,
+            prior=budget.lm_prior,
             stop=expired,
         )
         if run.status == "floor":

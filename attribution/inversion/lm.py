@@ -1,6 +1,8 @@
 """Levenberg-Marquardt with a dense Jacobian, a ladder of dampings and chord steps, for latents of some hundred numbers.
 
-Minimises |x - G(z)|^2 over the N samples of a probe. One Jacobian J [d, N] costs about d forward passes, a trial
+Minimises |x - G(z)|^2 / s + |z|^2 / prior over the N samples of a probe: the most probable latent under a normal prior,
+for noise whose variance s is the run's own mean squared error, so that the prior leads a run out of valleys of
+improbable latents and is gone at the floor. One Jacobian J [d, N] costs about d forward passes, a trial
 picture one: so each Jacobian is spent on eight dampings at once, and each trial goes on for a few *chord* steps (new
 residual, old Jacobian), which follow the curved valleys that a single straight step leaves. The best point met
 becomes the next one. Source: Marquardt (1963); chord steps: Kelley, Iterative Methods for Linear and Nonlinear
@@ -31,6 +33,8 @@ class Model(Protocol):
     """What is fitted: a generator's `Network`, or one followed by a warp (warp.py)."""
 
     device: torch.device
+    normal: Tensor
+    """[d]: 1 for numbers of a standard normal prior, 0 for the others."""
 
     def unit(self, z: Tensor) -> Tensor:
         """[B, N] pictures of points [B, d] on the scale [0, 1]."""
@@ -73,16 +77,21 @@ def advance(
     iterations: int,
     chords: int,
     goal: float,
+    prior: float = 0.0,
     stop: Callable[[], bool] | None = None,
 ) -> Run:
-    """At most `iterations` Jacobians more, until the residual is at most `goal`, the run is flat or `stop()`."""
+    """At most `iterations` Jacobians more, until the residual is at most `goal`, the run is flat or `stop()`.
+
+    `prior` is the number of samples that count as one independent one (errors of neighbouring samples go together);
+    0 leaves the prior out.
+    """
     ladder = torch.tensor(LADDER, dtype=torch.float64)
     for _ in range(iterations):
         if run.residual <= goal:
             run.status = "floor"
         if run.status != "running" or (stop is not None and stop()):
             break
-        _step(run, network, target, ladder, chords)
+        _step(run, network, target, ladder, chords, prior)
         run.iterations += 1
         run.history.append(run.residual)
         if run.damping > HOPELESS_DAMPING or (
@@ -94,42 +103,50 @@ def advance(
     return run
 
 
-def _step(run: Run, network: Model, target: Tensor, ladder: Tensor, chords: int) -> None:
+def _step(run: Run, network: Model, target: Tensor, ladder: Tensor, chords: int, prior: float) -> None:
     picture, jacobian = network.linearise(run.z)
+    pull = (prior * run.residual * network.normal).cpu().double()
     # the d x d systems are tiny: solved in double on the CPU, by one eigendecomposition for all dampings
-    values, vectors = torch.linalg.eigh((jacobian @ jacobian.T).cpu().double())
+    values, vectors = torch.linalg.eigh((jacobian @ jacobian.T).cpu().double() + torch.diag(pull))
     inverse = 1 / (values.clamp_min(0)[None] + (ladder * run.damping)[:, None])
 
-    def solve(residuals: Tensor, rows: Tensor) -> Tensor:
-        """Damped Gauss-Newton steps [B, d] for residuals [B, N], each with its own damping."""
-        gradient = (residuals @ jacobian.T).cpu().double()
+    def solve(points: Tensor, residuals: Tensor, rows: Tensor) -> Tensor:
+        """Damped Gauss-Newton steps [B, d] at points [B, d] with residuals [B, N], each with its own damping."""
+        gradient = (residuals @ jacobian.T).cpu().double() - pull * points.cpu().double()
         return ((((gradient @ vectors) * inverse[rows]) @ vectors.T).float()).to(network.device)
+
+    def merit(points: Tensor, loss: Tensor) -> Tensor:
+        return loss + (points.cpu().double().square() @ pull / target.numel())
 
     rows = torch.arange(len(ladder))
     first = (target - picture)[None].expand(len(ladder), -1)
-    points = network.project(run.z[None] + solve(first, rows))
-    best, best_z, best_row = run.residual, None, 0
+    here = run.z[None].expand(len(ladder), -1)
+    points = network.project(here + solve(here, first, rows))
+    best = float(merit(run.z[None], torch.tensor([run.residual]))[0])
+    best_z, best_loss, best_row = None, run.residual, 0
     previous: Tensor | None = None
     for chord in range(chords + 1):
         residuals = target - network.unit(points)
-        loss = residuals.square().mean(1).cpu()
-        leader = int(loss.argmin())
-        if float(loss[leader]) < best:
-            best, best_z, best_row = float(loss[leader]), points[leader].clone(), int(rows[leader])
+        losses = residuals.square().mean(1).cpu()
+        merits = merit(points, losses)
+        leader = int(merits.argmin())
+        if float(merits[leader]) < best:
+            best, best_loss = float(merits[leader]), float(losses[leader])
+            best_z, best_row = points[leader].clone(), int(rows[leader])
         if chord == chords:
             break
-        keep = torch.zeros(len(loss), dtype=torch.bool)
-        keep[loss.argsort()[: max(2, len(loss) // 2)]] = True
+        keep = torch.zeros(len(merits), dtype=torch.bool)
+        keep[merits.argsort()[: max(2, len(merits) // 2)]] = True
         if previous is not None:
-            keep &= loss < previous
+            keep &= merits < previous
         if not bool(keep.any()):
             break
-        points, residuals, rows, previous = points[keep], residuals[keep], rows[keep], loss[keep]
-        points = network.project(points + solve(residuals, rows))
+        points, residuals, rows, previous = points[keep], residuals[keep], rows[keep], merits[keep]
+        points = network.project(points + solve(points, residuals, rows))
     if best_z is None:
         run.damping *= 30
         return
-    run.z, run.residual = best_z, best
+    run.z, run.residual = best_z, best_loss
     if best_row < 2:
         run.damping *= 3
     elif best_row > len(ladder) - 3:

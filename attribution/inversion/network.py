@@ -167,6 +167,7 @@ class Network:
         self.generator = generator
         self.device = torch.device(device)
         self.dim = generator.latent.dim
+        self.normal = torch.full((self.dim,), float(generator.latent.prior == "normal"), device=self.device)
         self.samples = generator.output.samples
         self._tangent_dtype = torch.bfloat16 if bfloat16_is_native(self.device) else torch.float32
         self._steps: list[tuple[str, Affine | Activation]] | None = None
@@ -199,6 +200,14 @@ class Network:
             x = cast(Affine, step)(x, True) if kind == "affine" else cast(Activation, step)(x)[0]
         return self.generator.output.unit(x).flatten(1)
 
+    def rough(self, z: Tensor) -> Tensor:
+        """As `unit`, in bfloat16 where the processor multiplies it natively: for a search far above the floor."""
+        if self._tangent_dtype is torch.float32:
+            return self.unit(z)
+        with torch.autocast(self.device.type, dtype=self._tangent_dtype):
+            pictures = self.unit(z)
+        return pictures.float()
+
     @torch.no_grad()
     def linearise(self, z: Tensor, precise: bool = False) -> tuple[Tensor, Tensor]:
         """(unit picture [N], Jacobian [d, N]) at one latent [d], float32; `precise` never uses bfloat16."""
@@ -225,7 +234,12 @@ class Network:
             else:
                 x, slope = cast(Activation, step)(x)
                 last = index == len(steps) - 1
-                tangents = tangents.float() * slope if last else tangents * slope.to(dtype)
+                if last:
+                    tangents = tangents.float() * slope
+                elif index == leading:
+                    tangents = tangents * slope.to(dtype)  # a new tensor: the cached ones stay
+                else:
+                    tangents.mul_(slope.to(dtype))
         output = self.generator.output
         jacobian = tangents.float().flatten(1) / (output.high - output.low)
         return output.unit(x).flatten(), jacobian

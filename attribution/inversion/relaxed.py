@@ -1,15 +1,18 @@
 """`invert_relaxed`: one probe against every candidate, with what the relaxed scope allows to have happened to it.
 
 For each generator Adam moves random starts against the probe and against its mirror image, as if either had been
-cropped a little; the best of both go on by Levenberg-Marquardt over latent and warp together (warp.py). A search ends
-when its best run explains nearly all of the probe, or, once both orientations were tried, when a run of another start
-agrees with it or it stands far below the second best; or when the starts are used up. There is one round: a second one
-would double the work for a stranger, and was not measured. Own pictures and others are measured alike:
-what a residual means is the calibration's business.
+cropped a little. The first round is short, for the many easy probes: the best start of each orientation goes on by
+Levenberg-Marquardt over latent and warp together (warp.py). Every further round moves all starts much longer, then lets
+the best of them race: Adam's order says little about which start lies in the right valley, a few Jacobians say
+more, so only what leads after those goes on. A search ends when its best run explains nearly all of the probe, or, once
+both orientations were tried, when a run of another start agrees with it or it stands far below the second best; or
+when the rounds are over. Own pictures and others are measured alike: what a residual means is the calibration's
+business.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,8 +38,16 @@ ADAM_ZOOM = 0.97
 """Share of each side that Adam takes as kept: between an uncropped picture and the scope's 0.9."""
 EXPLAINED = 0.02
 """A run that leaves less than this share of the probe's variance ends the search."""
+PATIENCE = 2
+"""Adam steps of a further round, in those of the first."""
+RACING = 10
+"""Starts of a race."""
+HEAT = 5
+"""Jacobians that each of them gets; one that another stood below after as many waits."""
 STANDS_OUT = 3.0
-"""So does a best run this many times below the second best: minima of wrong latents lie near each other."""
+RIVALS = 3
+"""So does one this many times below the second best of at least so many others: minima of wrong latents lie near each
+other, but among two or three runs one of them can stand out."""
 AGREEING_STARTS = 2
 """Runs at one minimum that end a search."""
 ORIENTATIONS = 2
@@ -108,7 +119,10 @@ class _Side:
 @dataclass(slots=True)
 class _Run:
     side: bool
+    start: int
     run: lm.Run
+    ended: bool = False
+    """Whether it went on to its end, or waits where its heat left it."""
 
 
 @dataclass(slots=True)
@@ -166,19 +180,24 @@ def _invert(
     seconds = {"adam": 0.0, "lm": 0.0}
     targets = [_target(pixels, network), _target(pixels[:, ::-1], network)]
     search = _Search(network, [], EXPLAINED * float(targets[0].reshape(pixels.shape[2], -1).var(1).mean()))
-    began = time.monotonic()
     search.sides = [_side(bool(i), network, target, budget, rng) for i, target in enumerate(targets)]
     pools = [side.pool for side in search.sides]
-    advance(pools, steps=budget.adam_steps, rate=budget.adam_rate, prior=budget.adam_prior, stop=expired)
-    seconds["adam"] = time.monotonic() - began
-    began = time.monotonic()
-    _polish(search, budget, expired, progress)
-    seconds["lm"] = time.monotonic() - began
+    for number in range(budget.rounds):
+        began = time.monotonic()
+        steps = budget.adam_steps * (PATIENCE if number else 1)
+        advance(pools, steps=steps, rate=budget.adam_rate, prior=budget.adam_prior, stop=expired)
+        seconds["adam"] += time.monotonic() - began
+        began = time.monotonic()
+        if network.linearisable and budget.lm_starts:
+            _Polish(search, budget, expired, progress).round(number)
+        seconds["lm"] += time.monotonic() - began
+        if search.stopped is not None:
+            break
     return _finish(search, pixels, budget, seconds)
 
 
 def _target(pixels: NDArray[np.uint8], network: Network) -> Tensor:
-    picture = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+    picture = torch.from_numpy(np.array(pixels, order="C")).permute(2, 0, 1)
     return (picture.to(network.device, torch.float32) / 255).flatten()
 
 
@@ -188,34 +207,61 @@ def _side(mirrored: bool, network: Network, target: Tensor, budget: Budget, rng:
     theta = start(generator.output.height, generator.output.width, ADAM_ZOOM).to(network.device)
 
     def loss(z: Tensor) -> Tensor:
-        return (warped.unit(torch.cat([z, theta.expand(len(z), -1)], dim=1)) - target).square().mean(1)
+        return (warped.rough(z, theta) - target).square().mean(1)
 
     starts = generator.latent.draw(budget.adam_starts, rng).to(network.device)
     return _Side(mirrored, warped, theta, Pool(loss, generator.latent, starts))
 
 
-def _polish(
-    search: _Search,
-    budget: Budget,
-    expired: Callable[[], bool],
-    progress: Callable[[], None] | None,
-) -> None:
-    """Levenberg-Marquardt on the best starts of both orientations, one after the other."""
-    if not search.network.linearisable:
-        return
-    for mirrored, index in _order(search.sides)[: ORIENTATIONS * budget.lm_starts]:
-        side = search.sides[mirrored]
-        run = lm.start(side.network, side.network.target, torch.cat([side.pool.best[index], side.theta]))
+@dataclass(frozen=True, slots=True)
+class _Polish:
+    """Levenberg-Marquardt on a round's starts, one after the other, until the search may stop."""
+
+    search: _Search
+    budget: Budget
+    expired: Callable[[], bool]
+    progress: Callable[[], None] | None
+
+    def round(self, number: int) -> None:
+        """The best start of each orientation; in a further round a race, then the `lm_starts` best that wait."""
+        lowest = math.inf
+        waiting: list[_Run] = []
+        for mirrored, index in _order(self.search.sides)[: RACING if number else ORIENTATIONS]:
+            run = self._begun(mirrored, index)
+            if number:
+                self._goes_on(run, min(HEAT, self.budget.lm_iterations))
+            if number and run.run.residual >= lowest:
+                waiting.append(run)
+                continue
+            lowest = run.run.residual
+            if self._ends(run):
+                return
+        waiting.sort(key=lambda r: r.run.residual)
+        for run in waiting[: self.budget.lm_starts]:
+            if self._ends(run):
+                return
+
+    def _begun(self, mirrored: bool, index: int) -> _Run:
+        side = self.search.sides[mirrored]
+        point = torch.cat([side.pool.best[index], side.theta])
+        run = _Run(mirrored, index, lm.start(side.network, side.network.target, point))
+        self.search.runs.append(run)
+        return run
+
+    def _goes_on(self, run: _Run, iterations: int) -> None:
+        network = self.search.sides[run.side].network
         lm.advance(
-            run, side.network, side.network.target, iterations=budget.lm_iterations, chords=budget.lm_chords,
-            goal=FLOOR_GOAL * FLOOR, stop=expired,
+            run.run, network, network.target, iterations=iterations, chords=self.budget.lm_chords,
+            goal=FLOOR_GOAL * FLOOR, prior=self.budget.lm_prior, stop=self.expired,
         )  # fmt: skip
-        search.runs.append(_Run(mirrored, run))
-        if progress is not None:
-            progress()
-        search.stopped = _verdict(search, expired)
-        if search.stopped is not None:
-            return
+
+    def _ends(self, run: _Run) -> bool:
+        self._goes_on(run, self.budget.lm_iterations - run.run.iterations)
+        run.ended = True
+        if self.progress is not None:
+            self.progress()
+        self.search.stopped = _verdict(self.search, self.expired)
+        return self.search.stopped is not None
 
 
 def _order(sides: Sequence[_Side]) -> list[tuple[bool, int]]:
@@ -229,21 +275,23 @@ def _order(sides: Sequence[_Side]) -> list[tuple[bool, int]]:
 
 def _verdict(search: _Search, expired: Callable[[], bool]) -> Stopped | None:
     """Why the search may end now, or None."""
-    best, *others = sorted(search.runs, key=lambda r: r.run.residual)
+    best, *others = sorted((r for r in search.runs if r.ended), key=lambda r: r.run.residual)
     if best.run.status == "floor":
         return "floor"
     if expired():
         return "time"
     if best.run.residual <= search.goal:
         return "flat"
-    if all(other.side == best.side for other in others):
+    if all(run.side == best.side for run in search.runs):
         return None  # the other orientation may explain the probe better, whatever agrees here
-    agrees = len(_agreeing(search)) >= AGREEING_STARTS
-    return "flat" if agrees or others[0].run.residual >= STANDS_OUT * best.run.residual else None
+    if len(_agreeing(search)) >= AGREEING_STARTS:
+        return "flat"
+    alone = len(others) >= RIVALS and others[0].run.residual >= STANDS_OUT * best.run.residual
+    return "flat" if alone else None
 
 
-def _agreeing(search: _Search) -> list[_Run]:
-    """The runs that ended at the best one's picture, itself included."""
+def _agreeing(search: _Search) -> set[int]:
+    """The starts whose runs ended at the best one's picture, itself included: runs of one start are not independent."""
     best = min(search.runs, key=lambda r: r.run.residual)
     near = [
         r for r in search.runs if r.side == best.side and r.run.residual <= best.run.residual * (1 + AGREEMENT_RATIO)
@@ -252,7 +300,7 @@ def _agreeing(search: _Search) -> list[_Run]:
     with torch.no_grad():
         pictures = network.unit(torch.stack([best.run.z, *(r.run.z for r in near)]))
         apart = (pictures[1:] - pictures[0]).square().mean(1)
-    return [r for r, d in zip(near, apart, strict=True) if float(d) <= AGREEMENT_PICTURE * best.run.residual]
+    return {r.start for r, d in zip(near, apart, strict=True) if float(d) <= AGREEMENT_PICTURE * best.run.residual}
 
 
 def _finish(search: _Search, pixels: NDArray[np.uint8], budget: Budget, seconds: dict[str, float]) -> RelaxedInversion:
@@ -286,7 +334,7 @@ def _finish(search: _Search, pixels: NDArray[np.uint8], budget: Budget, seconds:
         square_norm=float(z.double().square().sum()),
         starts=ORIENTATIONS * budget.adam_starts,
         iterations=sum(r.run.iterations for r in search.runs),
-        polished_starts=len(search.runs),
+        polished_starts=len({(r.side, r.start) for r in search.runs}),
         agreeing_starts=len(_agreeing(search)) if search.runs else 0,
         stopped=search.stopped or "budget",
         seconds=seconds,

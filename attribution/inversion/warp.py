@@ -82,6 +82,7 @@ class WarpedNetwork:
         self.target = target
         self.device = network.device
         output = network.generator.output
+        self.normal = torch.cat([network.normal, network.normal.new_zeros(PARAMETERS)])
         self.shape = (output.channels, output.height, output.width)
 
     def split(self, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,6 +98,10 @@ class WarpedNetwork:
         """[B, N] warped pictures on the scale [0, 1]; differentiable."""
         latents, theta = self.split(z)
         return warp(self.network.unit(latents).reshape(-1, *self.shape), theta).flatten(1)
+
+    def rough(self, z: Tensor, theta: Tensor) -> Tensor:
+        """[B, N] pictures of latents [B, d], all warped by one theta [5], by the network's rough arithmetic."""
+        return warp(self.network.rough(z).reshape(-1, *self.shape), theta[None]).flatten(1)
 
     @torch.no_grad()
     def linearise(self, z: Tensor, precise: bool = False) -> tuple[Tensor, Tensor]:
