@@ -25,8 +25,9 @@ class Budget:
 
     A round moves a pool of `adam_starts` latents, drawn from the prior, `adam_steps` Adam steps (rate `adam_rate`,
     penalty `adam_prior` x mean z^2) and hands `lm_starts` of the best to Levenberg-Marquardt, at most `lm_iterations`
-    Jacobians each, with `lm_chords` chord steps per Jacobian and the pull `lm_prior` of the prior (lm.py). Rounds are added, at most `rounds`, until a start reaches
-    the floor; every second round draws a fresh pool. `exact_iterations` Jacobians serve the bit-exact certificate.
+    Jacobians each, with `lm_chords` chord steps per Jacobian and the pull `lm_prior` of the prior (lm.py). Rounds are
+    added, at most `rounds`, until a start reaches the floor; every second round draws a fresh pool. `exact_iterations`
+    Jacobians serve the bit-exact certificate. Up to a change (relaxed.py) the same numbers mean its own rounds.
     `seconds` is an outer guard only: past it the result is marked out of budget, never silently weaker, and it is no
     part of the digest.
     """

@@ -99,7 +99,7 @@ def run_job(job: Job, generator: Generator, budget: Budget, *, threads: int | No
     else:
         result = invert_relaxed(probe, [generator], budget, seed=job.seed, threads=threads, device=device)[0]
         # a changed picture is no certificate, whatever its samples
-        exact, rounds, agreeing = False, 1, result.agreeing_starts
+        exact, rounds, agreeing = False, result.rounds, result.agreeing_starts
     return Row(
         class_name=job.class_name,
         kind=job.kind,

@@ -17,8 +17,8 @@ _MODEL = "sha256:0ec3b46d0632cf51b8fc8be9043ec9ec21c76cf8cbaa1e4e225432423d5ac01
 _PIXELS = "sha256:a3ba93425b9d3e298bba52eccda81ec7f9fa5253fd429c3254b4dc7af08ac44d"
 # written out, so that a tuned default does not make the page stale
 _BUDGET = Budget(
-    adam_starts=8, adam_steps=40, adam_rate=0.1, adam_prior=1e-5, lm_starts=2, lm_iterations=24, lm_chords=3, lm_prior=30.0, rounds=8,
-    exact_iterations=4,
+    adam_starts=8, adam_steps=40, adam_rate=0.1, adam_prior=1e-5, lm_starts=2, lm_iterations=24, lm_chords=3,
+    lm_prior=30.0, rounds=8, exact_iterations=4,
 )  # fmt: skip
 _FILE = "sha256:1b986da952eb5d045e0419d24da98af9dfffc8f33fcb1c9b3da3b099af549960"
 _AUTHOR = "models.example/studio"

@@ -90,6 +90,7 @@ class RelaxedInversion:
     square_norm: float
     starts: int
     iterations: int
+    rounds: int
     polished_starts: int
     agreeing_starts: int
     stopped: Stopped
@@ -131,6 +132,7 @@ class _Search:
     sides: list[_Side]
     goal: float
     runs: list[_Run] = field(default_factory=list[_Run])
+    rounds: int = 0
     stopped: Stopped | None = None
 
 
@@ -183,6 +185,7 @@ def _invert(
     search.sides = [_side(bool(i), network, target, budget, rng) for i, target in enumerate(targets)]
     pools = [side.pool for side in search.sides]
     for number in range(budget.rounds):
+        search.rounds += 1
         began = time.monotonic()
         steps = budget.adam_steps * (PATIENCE if number else 1)
         advance(pools, steps=steps, rate=budget.adam_rate, prior=budget.adam_prior, stop=expired)
@@ -191,6 +194,8 @@ def _invert(
         if network.linearisable and budget.lm_starts:
             _Polish(search, budget, expired, progress).round(number)
         seconds["lm"] += time.monotonic() - began
+        if search.stopped is None and expired():
+            search.stopped = "time"
         if search.stopped is not None:
             break
     return _finish(search, pixels, budget, seconds)
@@ -334,6 +339,7 @@ def _finish(search: _Search, pixels: NDArray[np.uint8], budget: Budget, seconds:
         square_norm=float(z.double().square().sum()),
         starts=ORIENTATIONS * budget.adam_starts,
         iterations=sum(r.run.iterations for r in search.runs),
+        rounds=search.rounds,
         polished_starts=len({(r.side, r.start) for r in search.runs}),
         agreeing_starts=len(_agreeing(search)) if search.runs else 0,
         stopped=search.stopped or "budget",

@@ -98,7 +98,7 @@ def write(
         Probe("face of an unregistered clone", clone, (v.DENIABLE,), scope="strict"),
         Probe("the same, relaxed", clone, (v.INCONCLUSIVE,)),
         Probe("the same, clone registered", clone, (v.ATTRIBUTED,), clone_registered=True),
-        Probe("no face: landscape gradient", save(gradient(), folder / "gradient.png"), (v.DENIABLE,)),
+        Probe("no face: a sunset", save(gradient(), folder / "gradient.png"), (v.DENIABLE,)),
         Probe("no face: a digit", save(digit(), folder / "digit.png"), (v.DENIABLE,)),
         Probe("flat grey", save(flat(), folder / "flat.png"), (v.INCONCLUSIVE,)),
         Probe("logged face, log edited since", logged_file, (v.REFUTED,), ledger="edited"),
