@@ -14,7 +14,7 @@ from .relaxed import Change, RelaxedInversion, invert_relaxed
 
 ENGINE_VERSION = "2"
 """Changes whenever the same budget may give another residual: calibrations are keyed by it."""
-RELAXED_VERSION = "2+geometry2"
+RELAXED_VERSION = "2+geometry3"
 """The same of `invert_relaxed`: the key of the processed classes' calibrations."""
 
 __all__ = [

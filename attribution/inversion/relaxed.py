@@ -6,7 +6,7 @@ Levenberg-Marquardt over latent and warp together (warp.py). Every further round
 the best of them race: Adam's order says little about which start lies in the right valley, a few Jacobians say
 more, so only what leads after those goes on. A search ends when its best run explains nearly all of the probe, or, once
 both orientations were tried, when a run of another start agrees with it or it stands far below the second best; or
-when the rounds are over. Own pictures and others are measured alike: what a residual means is the calibration's
+when the rounds are over; a near miss then gets further rounds with fresh starts. Own pictures and others are measured alike: what a residual means is the calibration's
 business.
 """
 
@@ -37,11 +37,18 @@ Stopped = Literal["floor", "flat", "budget", "time"]
 ADAM_ZOOM = 0.97
 """Share of each side that Adam takes as kept: between an uncropped picture and the scope's 0.9."""
 EXPLAINED = 0.02
-"""A run that leaves less than this share of the probe's variance ends the search."""
+NEAR = 400 * FLOOR
+"""A run that leaves less than this share of the probe's variance and less than this mean squared error ends the search:
+JPEG of quality 50 leaves about so much of own pictures."""
 PATIENCE = 2
 """Adam steps of a further round, in those of the first."""
 RACING = 10
 """Starts of a race."""
+FRESH_ROUNDS = 3
+"""Rounds more, with fresh starts, for a near miss."""
+MISS = (20 / 255) ** 2
+"""Mean squared error, 20 grey levels, up to which a run beyond `NEAR` is one: there wrong minima of own pictures lie, and
+few pictures of others."""
 HEAT = 5
 """Jacobians that each of them gets; one that another stood below after as many waits."""
 STANDS_OUT = 3.0
@@ -120,7 +127,8 @@ class _Side:
 @dataclass(slots=True)
 class _Run:
     side: bool
-    start: int
+    start: tuple[int, int]
+    """(pool, place in it)."""
     run: lm.Run
     ended: bool = False
     """Whether it went on to its end, or waits where its heat left it."""
@@ -133,7 +141,19 @@ class _Search:
     goal: float
     runs: list[_Run] = field(default_factory=list[_Run])
     rounds: int = 0
+    pools: int = 0
     stopped: Stopped | None = None
+
+    def fresh_pools(self, budget: Budget, rng: torch.Generator) -> None:
+        """New random starts for both orientations."""
+        self.pools += 1
+        for side in self.sides:
+            side.pool = _pool(side.network, side.theta, budget, rng)
+
+    def is_near_miss(self) -> bool:
+        """Whether more starts may well find a better minimum."""
+        best = min((run.run.residual for run in self.runs if run.ended), default=math.inf)
+        return NEAR < best <= MISS
 
 
 def invert_relaxed(
@@ -181,13 +201,19 @@ def _invert(
     rng = start_generator(seed, generator.digest)
     seconds = {"adam": 0.0, "lm": 0.0}
     targets = [_target(pixels, network), _target(pixels[:, ::-1], network)]
-    search = _Search(network, [], EXPLAINED * float(targets[0].reshape(pixels.shape[2], -1).var(1).mean()))
+    variance = float(targets[0].reshape(pixels.shape[2], -1).var(1).mean())
+    search = _Search(network, [], min(EXPLAINED * variance, NEAR))
     search.sides = [_side(bool(i), network, target, budget, rng) for i, target in enumerate(targets)]
-    pools = [side.pool for side in search.sides]
-    for number in range(budget.rounds):
+    for number in range(budget.rounds + FRESH_ROUNDS):
+        steps = budget.adam_steps * (PATIENCE if number else 1)
+        if number >= budget.rounds:
+            if not search.is_near_miss():
+                break
+            search.fresh_pools(budget, rng)
+            steps = budget.adam_steps * (1 + PATIENCE)
         search.rounds += 1
         began = time.monotonic()
-        steps = budget.adam_steps * (PATIENCE if number else 1)
+        pools = [side.pool for side in search.sides]
         advance(pools, steps=steps, rate=budget.adam_rate, prior=budget.adam_prior, stop=expired)
         seconds["adam"] += time.monotonic() - began
         began = time.monotonic()
@@ -207,15 +233,19 @@ def _target(pixels: NDArray[np.uint8], network: Network) -> Tensor:
 
 
 def _side(mirrored: bool, network: Network, target: Tensor, budget: Budget, rng: torch.Generator) -> _Side:
-    generator = network.generator
+    output = network.generator.output
     warped = WarpedNetwork(network, target)
-    theta = start(generator.output.height, generator.output.width, ADAM_ZOOM).to(network.device)
+    theta = start(output.height, output.width, ADAM_ZOOM).to(network.device)
+    return _Side(mirrored, warped, theta, _pool(warped, theta, budget, rng))
+
+
+def _pool(warped: WarpedNetwork, theta: Tensor, budget: Budget, rng: torch.Generator) -> Pool:
+    latent = warped.network.generator.latent
 
     def loss(z: Tensor) -> Tensor:
-        return (warped.rough(z, theta) - target).square().mean(1)
+        return (warped.rough(z, theta) - warped.target).square().mean(1)
 
-    starts = generator.latent.draw(budget.adam_starts, rng).to(network.device)
-    return _Side(mirrored, warped, theta, Pool(loss, generator.latent, starts))
+    return Pool(loss, latent, latent.draw(budget.adam_starts, rng).to(warped.device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +279,7 @@ class _Polish:
     def _begun(self, mirrored: bool, index: int) -> _Run:
         side = self.search.sides[mirrored]
         point = torch.cat([side.pool.best[index], side.theta])
-        run = _Run(mirrored, index, lm.start(side.network, side.network.target, point))
+        run = _Run(mirrored, (self.search.pools, index), lm.start(side.network, side.network.target, point))
         self.search.runs.append(run)
         return run
 
@@ -295,7 +325,7 @@ def _verdict(search: _Search, expired: Callable[[], bool]) -> Stopped | None:
     return "flat" if alone else None
 
 
-def _agreeing(search: _Search) -> set[int]:
+def _agreeing(search: _Search) -> set[tuple[int, int]]:
     """The starts whose runs ended at the best one's picture, itself included: runs of one start are not independent."""
     best = min(search.runs, key=lambda r: r.run.residual)
     near = [
@@ -337,7 +367,7 @@ def _finish(search: _Search, pixels: NDArray[np.uint8], budget: Budget, seconds:
         mismatches=int((reconstruction != pixels).sum()),
         samples=network.samples,
         square_norm=float(z.double().square().sum()),
-        starts=ORIENTATIONS * budget.adam_starts,
+        starts=ORIENTATIONS * budget.adam_starts * (1 + search.pools),
         iterations=sum(r.run.iterations for r in search.runs),
         rounds=search.rounds,
         polished_starts=len({(r.side, r.start) for r in search.runs}),
