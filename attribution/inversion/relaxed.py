@@ -2,12 +2,12 @@
 
 For each generator Adam moves random starts against the probe and against its mirror image, as if either had been
 cropped a little. The first round is short, for the many easy probes: the best start of each orientation goes on by
-Levenberg-Marquardt over latent and warp together (warp.py). Every further round moves all starts much longer, then lets
-the best of them race: Adam's order says little about which start lies in the right valley, a few Jacobians say
-more, so only what leads after those goes on. A search ends when its best run explains nearly all of the probe, or, once
-both orientations were tried, when a run of another start agrees with it or it stands far below the second best; or
-when the rounds are over; a near miss then gets further rounds with fresh starts. Own pictures and others are measured alike: what a residual means is the calibration's
-business.
+Levenberg-Marquardt over latent and warp together (warp.py). The second moves all starts much longer, then lets the best
+of them race: Adam's order says little about which start lies in the right valley, a few Jacobians say more, so only
+what leads after those goes on. A search ends when its best run explains nearly all of the probe, or, once both
+orientations were tried, when a run of another start agrees with it or it stands far below the second best; or when the
+rounds are over. A near miss then gets further rounds with fresh starts. Own pictures and others are measured alike:
+what a residual means is the calibration's business.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ PATIENCE = 2
 """Adam steps of a further round, in those of the first."""
 RACING = 10
 """Starts of a race."""
+HEAT = 5
+"""Jacobians that each of them gets; one that another stood below after as many waits."""
 FRESH_ROUNDS = 3
 """Rounds more, with fresh starts, for a near miss."""
 MISS = (20 / 255) ** 2
-"""Mean squared error, 20 grey levels, up to which a run beyond `NEAR` is one: there wrong minima of own pictures lie, and
-few pictures of others."""
-HEAT = 5
-"""Jacobians that each of them gets; one that another stood below after as many waits."""
+"""Mean squared error, 20 grey levels, up to which a run beyond `NEAR` is one: there wrong minima of own pictures lie,
+and few pictures of others."""
 STANDS_OUT = 3.0
 RIVALS = 3
 """So does one this many times below the second best of at least so many others: minima of wrong latents lie near each
