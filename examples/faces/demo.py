@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from plausible.attribution.calibration import UNPROCESSED_FAILURE, load_calibrations
 from plausible.attribution.generators import Generator, load_model_folder
+from plausible.attribution.inversion import ENGINE_VERSION
 from plausible.attribution.measure import OWN, Job, own_picture, run_job
 from plausible.attribution.verifier import Options, Report, Verifier
 from plausible.ledger import Ledger
@@ -122,9 +123,12 @@ def edited_copy(folder: Path, picture: Path) -> None:
 
 def recheck(model: Path, generator: Generator) -> None:
     """Measure some rows of the shipped calibration again; `SetupError` if they do not come out alike."""
-    calibrations = [c for c in load_calibrations(model) if "unprocessed" in c.classes]
+    calibrations = [c for c in load_calibrations(model) if "unprocessed" in c.classes and c.engine == ENGINE_VERSION]
     if not calibrations:
-        raise SetupError("examples/faces/calibrations holds no calibration: run python -m examples.faces.calibrate")
+        raise SetupError(
+            "examples/faces/calibrations holds no calibration: run "
+            "python -m benchmarks.attribution.calibrate --copy examples/faces/calibrations"
+        )
     calibration = calibrations[0]
     rows = calibration.document.classes["unprocessed"].own
     with Progress(console=console, transient=True) as bar:
