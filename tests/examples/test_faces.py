@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from plausible.attribution.budget import Budget
-from plausible.attribution.calibration import Calibration
+from plausible.attribution.calibration import Calibration, engine_of
+from plausible.attribution.classes import RELAXED, STRICT
 from plausible.attribution.generators import Generator
-from plausible.attribution.inversion import ENGINE_VERSION, invert
+from plausible.attribution.inversion import ENGINE_VERSION, RELAXED_VERSION, invert
 from plausible.attribution.measure import own_picture
 from plausible.schemas.errors import EvidenceError
 
@@ -26,23 +27,34 @@ def faces() -> Generator:
     return fetch.face_generator()
 
 
-def shipped() -> Calibration:
-    return Calibration.parse(next(SHIPPED.glob("inversion-*.json")).read_bytes())
+def shipped() -> dict[str, Calibration]:
+    """The documents by engine version."""
+    read = [Calibration.parse(path.read_bytes()) for path in SHIPPED.glob("inversion-*.json")]
+    found = {calibration.engine: calibration for calibration in read}
+    assert len(found) == len(read)
+    return found
 
 
-def test_the_shipped_calibration_holds_for_this_engine_and_budget() -> None:
-    calibration = shipped()
-    assert calibration.mismatch(calibration.model, Budget(), ENGINE_VERSION) is None
-    limits = calibration.classes["unprocessed"]
-    assert limits.n >= 100
-    assert limits.failure_bound <= 0.10
+def test_the_shipped_calibrations_hold_for_these_engines_and_the_default_budget() -> None:
+    calibrations = shipped()
+    assert set(calibrations) == {ENGINE_VERSION, RELAXED_VERSION}
+    assert {name for c in calibrations.values() for name in c.classes} == set(RELAXED)
+    for engine, calibration in calibrations.items():
+        assert calibration.mismatch(calibration.model, Budget(), engine) is None
+        for name, limits in calibration.classes.items():
+            assert engine_of(name) == engine
+            assert limits.n >= (100 if name in STRICT else 29)
+            assert limits.failure_bound <= 0.10
+            assert limits.denial is not None
+            assert limits.denial < min(limits.other)
+    limits = calibrations[ENGINE_VERSION].classes["unprocessed"]
     assert limits.attribution is not None
     assert limits.denial is not None
     assert limits.denial < limits.attribution < min(limits.other)
 
 
-def test_the_shipped_calibration_is_of_this_generator(faces: Generator) -> None:
-    assert shipped().model == faces.digest
+def test_the_shipped_calibrations_are_of_this_generator(faces: Generator) -> None:
+    assert {calibration.model for calibration in shipped().values()} == {faces.digest}
 
 
 def test_a_fresh_face_is_found_bit_for_bit(faces: Generator) -> None:
