@@ -16,6 +16,7 @@ import time
 
 QUICK = {
     "verify-evidence": ("benchmarks.ledger.verify_evidence",),
+    "bitflips": ("benchmarks.ledger.bitflips",),
     "wrap-overhead": ("benchmarks.ledger.wrap_overhead",),
     "copies": ("benchmarks.attribution.copies",),
     "faces": ("benchmarks.attribution.faces",),

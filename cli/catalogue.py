@@ -12,7 +12,23 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from . import attribute, calibrate, config, doctor, init, keys, log, models, node, pack, replay, report, vault, verify
+from . import (
+    attribute,
+    calibrate,
+    config,
+    doctor,
+    fsck,
+    init,
+    keys,
+    log,
+    models,
+    node,
+    pack,
+    replay,
+    report,
+    vault,
+    verify,
+)
 
 RECORD, VERIFY, OPERATE = "Record", "Verify", "Operate"
 
@@ -67,6 +83,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("report",), VERIFY, "render a report as one HTML file", report.report),
     Command(("pack",), VERIFY, "make one archive for a court", pack.pack),
     Command(("node", "serve"), OPERATE, "serve a ledger's public folder over HTTP", node.serve),
+    Command(("fsck",), OPERATE, "re-derive everything a log stores and name what is false", fsck.fsck),
     Command(("doctor",), OPERATE, "what is installed, what is missing and what to do", doctor.doctor),
     Command(("config",), OPERATE, "the effective settings and where each came from", config.config),
 )

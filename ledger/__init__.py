@@ -5,6 +5,7 @@ Entries    digests, images, dsse, authors, entry, record, seeds, evidence, state
 Storage    disk, database, lock, state, vault, public, index, config, keys, layout, registry, weights
 Writing    draws, sequencer, writer, receipt, ledger
 Recording  recorder/
+Checking   fsck/
 """
 
 from __future__ import annotations

@@ -80,6 +80,16 @@ class Database:
         with self._lock, _begin(self._open(), self.path.name) as connection:
             yield connection
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Generator[None, None, None]:
+        """Everything read in the block is of one moment, for a `Database` that only one thread uses."""
+        self.command("BEGIN")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(SetupError):
+                self.command("ROLLBACK")
+
     def command(self, statement: str) -> None:
         """A statement outside a transaction (a pragma)."""
         with self._lock:

@@ -11,21 +11,22 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
-from ..schemas.errors import EvidenceError, PeerError, SetupError
+from ..schemas.errors import EvidenceError, SetupError
 from .entry import parse_entry
-from .reader import TiledLog
+from .reader import TiledLog, fetch_tile
 from .tiles import HEIGHT, WIDTH, decode_bundle, tile_at
 from .tree import MemoryTree, hash_leaf
 
 LOOKUP_FILE = "lookup.db"
-_VERSION = 1
+LOOKUP_VERSION = 1
+COLUMNS = ("id", "kind", "pixels", "file", "model", "author", "chain", "seq", "draw", "time", "commitment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,13 @@ class Damage:
 def read_bundle(log: TiledLog, number: int, size: int) -> list[bytes]:
     """The entries of bundle `number` at a tree size as they are served, compared with nothing and never cached."""
     tile = tile_at(None, number, size)
-    data = log.source.fetch(tile.path, tile.max_bytes)
-    if data is not None:
-        return decode_bundle(data, tile.width)
-    data = None if tile.full == tile else log.source.fetch(tile.full.path, tile.full.max_bytes)
-    if data is None:
-        raise PeerError(f"the log does not serve {tile.path}")
-    return decode_bundle(data, WIDTH)[: tile.width]
+    data, width = fetch_tile(log.source, tile)
+    return decode_bundle(data, width)[: tile.width]
+
+
+def unlike(entries: Sequence[bytes], hashes: Sequence[bytes]) -> list[int]:
+    """Places at which an entry does not have the leaf hash beside it: what `damaged` and fsck call a false entry."""
+    return [place for place, (leaf, value) in enumerate(zip(entries, hashes, strict=False)) if hash_leaf(leaf) != value]
 
 
 class Lookup:
@@ -104,7 +105,7 @@ class Lookup:
             try:
                 db = Database(sqlite3.connect(self._path, timeout=30.0, isolation_level=None))
                 db.conn.execute("PRAGMA synchronous = NORMAL")
-                if db.conn.execute("PRAGMA user_version").fetchone()[0] == _VERSION:
+                if db.conn.execute("PRAGMA user_version").fetchone()[0] == LOOKUP_VERSION:
                     return db
                 return _prepared(db)
             except sqlite3.OperationalError:
@@ -139,7 +140,7 @@ def _prepared(db: Database) -> Database:
             db.table("entry").create_index(columns)
         db.table("damaged").create({"id": number, "reason": text}, pk="id")
         db.table("indexed").create({"id": number, "size": number, "root": text}, pk="id")
-        db.conn.execute(f"PRAGMA user_version = {_VERSION}")
+        db.conn.execute(f"PRAGMA user_version = {LOOKUP_VERSION}")
     return db
 
 
@@ -183,12 +184,13 @@ def _catch_up(db: Database, log: TiledLog, size: int, root: bytes) -> None:
         except EvidenceError as error:
             entries = []
             damaged += [{"id": base + place, "reason": str(error)} for place in range(width)]
+        false = set(unlike(entries, hashes))
         for place, leaf in enumerate(entries):
             index = base + place
             if index < known:
                 continue
-            rows.append(_row(index, leaf))
-            if hash_leaf(leaf) != hashes[place]:
+            rows.append(row_of(index, leaf))
+            if place in false:
                 damaged.append({"id": index, "reason": "the entry does not hash to what its tile says"})
             elif not whole:
                 damaged.append({"id": index, "reason": "the entry's tile does not hash to what the tree says"})
@@ -199,10 +201,9 @@ def _catch_up(db: Database, log: TiledLog, size: int, root: bytes) -> None:
             db.table("indexed").insert({"id": 1, "size": size, "root": root.hex()}, replace=True)
 
 
-def _row(index: int, leaf: bytes) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(
-        ("kind", "pixels", "file", "model", "author", "chain", "seq", "draw", "time", "commitment")
-    )
+def row_of(index: int, leaf: bytes) -> dict[str, Any]:
+    """What the lookup index keeps of an entry; of a leaf that is none, that it is `unknown`."""
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row["id"] = index
     try:
         entry = parse_entry(leaf)

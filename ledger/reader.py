@@ -60,6 +60,17 @@ class DirectorySource:
         return data
 
 
+def fetch_tile(source: Source, tile: Tile) -> tuple[bytes, int]:
+    """A tile's or bundle's file and its width: the partial one if it is still there, else the full one it grew into."""
+    data = source.fetch(tile.path, tile.max_bytes)
+    if data is not None:
+        return data, tile.width
+    full = tile.full
+    if full != tile and (data := source.fetch(full.path, full.max_bytes)) is not None:
+        return data, full.width
+    raise PeerError(f"the log does not serve {tile.path}")
+
+
 class _Cache:
     """The least recently used of the widest versions seen of each tile: a log only appends, so one serves all sizes."""
 
@@ -162,7 +173,7 @@ class TiledLog:
     def _tile(self, tile: Tile) -> list[bytes]:
         known = self._tiles.get((tile.level, tile.index), tile.width)
         if known is None:
-            data, width = self._fetch(tile)
+            data, width = fetch_tile(self.source, tile)
             known = decode_tile(data, width)
             self._tiles.put((tile.level, tile.index), known)
         return known[: tile.width]
@@ -170,17 +181,7 @@ class TiledLog:
     def _bundle(self, tile: Tile) -> list[bytes]:
         known = self._bundles.get((None, tile.index), tile.width)
         if known is None:
-            data, width = self._fetch(tile)
+            data, width = fetch_tile(self.source, tile)
             known = decode_bundle(data, width)
             self._bundles.put((None, tile.index), known)
         return known[: tile.width]
-
-    def _fetch(self, tile: Tile) -> tuple[bytes, int]:
-        """The file and its width: the partial one if it is still there, else the full one it grew into."""
-        data = self.source.fetch(tile.path, tile.max_bytes)
-        if data is not None:
-            return data, tile.width
-        full = tile.full
-        if full != tile and (data := self.source.fetch(full.path, full.max_bytes)) is not None:
-            return data, full.width
-        raise PeerError(f"the log does not serve {tile.path}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from .disk import StorageBroken
 
 STATE_FILE = "state.db"
 
-_DDL = """
+STATE_DDL = """
 CREATE TABLE log (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     origin TEXT NOT NULL,
@@ -148,12 +148,12 @@ class State:
     """An open `state.db`. Calls are serialised by an internal lock; one process at a time may sequence (lock.py)."""
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
-        self.db = Database(path, ddl=_DDL, version=LAYOUT_VERSION, readonly=readonly)
+        self.db = Database(path, ddl=STATE_DDL, version=LAYOUT_VERSION, readonly=readonly)
 
     @classmethod
     def create(cls, path: Path, *, author: str, chain: bytes, head: Head, origin: str) -> State:
         """Make a new state.db with an empty chain and a signed head of size 0. Never done implicitly by `open`."""
-        Database.create(path, ddl=_DDL, version=LAYOUT_VERSION)
+        Database.create(path, ddl=STATE_DDL, version=LAYOUT_VERSION)
         state = cls(path)
         with state.db.transaction() as connection:
             connection.execute(
@@ -215,6 +215,12 @@ class State:
             raise SetupError(f"{self.db.path} holds no log: it was not made by pd init")
         return row
 
+    def _chain(self, columns: str) -> Any:
+        row = self.db.row(f"SELECT {columns} FROM chain WHERE id = 1")  # noqa: S608  (column names from this file)
+        if row is None:
+            raise SetupError(f"{self.db.path} holds no chain: it was not made by pd init")
+        return row
+
     @property
     def origin(self) -> str:
         """The log's origin as it was created."""
@@ -223,7 +229,7 @@ class State:
     @property
     def chain(self) -> ChainHead:
         """The own chain as it stands now."""
-        return ChainHead(*self.db.row("SELECT author, chain, seq, prev, time FROM chain WHERE id = 1"))
+        return ChainHead(*self._chain("author, chain, seq, prev, time"))
 
     @property
     def head(self) -> Head:
@@ -253,7 +259,7 @@ class State:
     @property
     def reserved_draws(self) -> int:
         """Draws below this one are reserved."""
-        return self.db.row("SELECT draw FROM chain WHERE id = 1")[0]
+        return self._chain("draw")[0]
 
     def entries(self, start: int, end: int) -> list[tuple[bytes, bytes]]:
         """(leaf, hash) of the accepted entries [start, end); `SetupError` if one of them is no longer kept here."""
@@ -263,6 +269,27 @@ class State:
         if len(rows) != end - start:
             raise SetupError(f"state.db does not hold all of the entries {start} to {end - 1}")
         return rows
+
+    def kept(self) -> tuple[int, int]:
+        """[first, end) of the accepted entries that are kept here; end is `accepted`, whatever is kept."""
+        accepted = self.accepted
+        row = self.db.row("SELECT min(position), max(position), count(*) FROM entry")
+        if row[2] == 0:
+            return accepted, accepted
+        if row[1] != accepted - 1 or row[2] != accepted - row[0]:
+            raise SetupError(
+                f"state.db has accepted {accepted} entries and keeps {row[2]} of them, from {row[0]} to {row[1]}"
+            )
+        return row[0], accepted
+
+    def draws(self) -> Iterator[tuple[int, int]]:
+        """(draw, index) of every accepted generation of the own chain, in the order of the draws."""
+        last = -1
+        while rows := self.db.rows(
+            "SELECT draw, position FROM draw WHERE chain = 1 AND draw > ? ORDER BY draw LIMIT 1024", (last,)
+        ):
+            yield from rows
+            last = rows[-1][0]
 
     def index_of_draw(self, draw: int) -> int | None:
         """The index of the own generation with this draw, if it was accepted."""

@@ -10,7 +10,7 @@ from ..schemas.text import digest_text, format_time
 from .state import ChainHead
 from .vault import GENERATION, MODEL, Submission
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def build_header(head: ChainHead) -> Header:
@@ -20,7 +20,7 @@ def build_header(head: ChainHead) -> Header:
         chain=head.chain.hex(),
         prev=digest_text(head.prev),
         seq=head.seq,
-        time=format_time(_EPOCH + timedelta(microseconds=head.time)),
+        time=format_time(EPOCH + timedelta(microseconds=head.time)),
     )
 
 

@@ -22,7 +22,7 @@ VAULT_FILE = "vault.db"
 GENERATION = "generation"
 MODEL = "model"
 
-_DDL = """
+VAULT_DDL = """
 CREATE TABLE submission (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     key BLOB NOT NULL UNIQUE,           -- 16 random bytes: a journal flushed twice adds nothing
@@ -61,12 +61,12 @@ class Vault:
     """An open `vault.db`; any number of processes may add, each in its own transaction."""
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
-        self.db = Database(path, ddl=_DDL, version=LAYOUT_VERSION, readonly=readonly)
+        self.db = Database(path, ddl=VAULT_DDL, version=LAYOUT_VERSION, readonly=readonly)
 
     @classmethod
     def create(cls, path: Path) -> Vault:
         """Make an empty vault. Never done implicitly: an emptied vault would hide that records are gone."""
-        Database.create(path, ddl=_DDL, version=LAYOUT_VERSION)
+        Database.create(path, ddl=VAULT_DDL, version=LAYOUT_VERSION)
         return cls(path)
 
     def close(self) -> None:
@@ -125,6 +125,18 @@ class Vault:
             for _, commitment, record, secret in rows:
                 yield commitment, record, secret
             last = rows[-1][0]
+
+    def submissions(self) -> Iterator[Submission]:
+        """Every submission whole, records and secrets included, in the order of submission."""
+        last = 0
+        while rows := self.db.rows(
+            "SELECT key, kind, model, name, draw, pixels, file, commitment, secret, record, id FROM submission "
+            "WHERE id > ? ORDER BY id LIMIT 256",
+            (last,),
+        ):
+            for row in rows:
+                yield Submission(*row)
+            last = rows[-1][10]
 
     def erase(self, commitment: bytes) -> None:
         """Delete a record and its secret, overwriting the pages. The log is never rewritten."""

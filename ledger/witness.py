@@ -32,8 +32,8 @@ from .wire import NonCanonicalBase64Error, decode_hash, encode_base64, parse_dec
 MAX_REQUEST_BYTES = 128 * 1024
 MAX_PROOF = 63
 _MAX_CONFLICTS = 16
-_VERSION = 1
-_SCHEMA = """
+WITNESS_VERSION = 1
+WITNESS_DDL = """
 CREATE TABLE witness (name TEXT NOT NULL) STRICT;
 CREATE TABLE logs (
     origin TEXT PRIMARY KEY,
@@ -211,7 +211,7 @@ class Witness:
         db = _connect(path)
         try:
             # one transaction: a file that is half made has version 0 and is refused
-            db.executescript(f"BEGIN IMMEDIATE;\n{_SCHEMA}\nPRAGMA user_version = {_VERSION};")
+            db.executescript(f"BEGIN IMMEDIATE;\n{WITNESS_DDL}\nPRAGMA user_version = {WITNESS_VERSION};")
             db.execute("INSERT INTO witness VALUES (?)", (name,))
             db.execute("COMMIT")
         finally:
@@ -221,8 +221,10 @@ class Witness:
     def _check_state(self) -> None:
         try:
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version != _VERSION:
-                raise SetupError(f"{self._path} has state version {version}; this program reads version {_VERSION}")
+            if version != WITNESS_VERSION:
+                raise SetupError(
+                    f"{self._path} has state version {version}; this program reads version {WITNESS_VERSION}"
+                )
             (stored,) = self._db.execute("SELECT name FROM witness").fetchone()
         except sqlite3.Error as error:
             raise SetupError(f"{self._path} is not a witness state file: {error}") from None

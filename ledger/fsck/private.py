@@ -1,0 +1,192 @@
+"""The small private files of a ledger directory: log.toml, policy and authors, keys, witnesses, journal, models.
+
+log.toml, policy.txt and authors.txt hold choices of people and no signature: what reads well and fits the keys stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...schemas.errors import EvidenceError, PlausibleError, SetupError
+from ..authors import Authors
+from ..checkpoint import Checkpoint
+from ..config import CONFIG_FILE, LedgerConfig, WitnessConfig, ledger_path
+from ..keys import check_roles, read_key
+from ..layout import AUTHOR_KEY, AUTHORS_FILE, LOG_KEY, POLICY_FILE
+from ..note import SignerKey
+from ..policy import Policy
+from ..recorder.journal import Journal
+from ..registry import MODELS_FOLDER, RegisteredModel
+from ..state import ModelRow
+from ..weights import MANIFEST_FILE, WEIGHTS_FILE, check_weights
+from ..witness import WITNESS_DDL, WITNESS_VERSION
+from .databases import structure, version_of
+from .findings import Findings
+from .heads import KnownHead, check_head
+
+_RESTORE = "restore the file from a backup"
+_NEW_WITNESS = "stop using this witness: make a new one with a new key, and change the policy"
+
+
+def read_config(directory: Path, found: Findings) -> LedgerConfig | None:
+    """log.toml, or None if it does not read; `SetupError` if there is none: then this is no ledger."""
+    try:
+        return LedgerConfig.read(directory)
+    except SetupError as error:
+        if not (directory / CONFIG_FILE).is_file():
+            raise
+        found.false(CONFIG_FILE, str(error), _RESTORE)
+        return None
+
+
+def read_policy(directory: Path, found: Findings) -> Policy | None:
+    """policy.txt."""
+    data = _read(directory / POLICY_FILE, found)
+    if data is not None:
+        with found.reading(POLICY_FILE, _RESTORE):
+            return Policy.parse(data)
+    return None
+
+
+def check_people(
+    directory: Path, config: LedgerConfig | None, policy: Policy | None, author: str | None, found: Findings
+) -> None:
+    """Keys are whole, serve one role each and are those that policy, authors and state.db name."""
+    data = _read(directory / AUTHORS_FILE, found)
+    if data is not None:
+        with found.reading(AUTHORS_FILE, _RESTORE):
+            if author is not None and Authors.parse(data).find(author) is None:
+                found.false(AUTHORS_FILE, f"it does not name the author of this ledger's chain, {author}", _RESTORE)
+    author_key = _key(directory / AUTHOR_KEY, AUTHOR_KEY, found)
+    log_key = _key(directory / LOG_KEY, LOG_KEY, found)
+    roles: list[tuple[str, bytes]] = []
+    if author_key is not None:
+        roles.append(("author", author_key.verifier.public))
+        if (author is not None and author_key.verifier.encode() != author) or (
+            config is not None and author_key.name != config.author
+        ):
+            found.false(AUTHOR_KEY, "it is not the author's key of log.toml and state.db", _RESTORE)
+    if log_key is not None:
+        roles.append(("log", log_key.verifier.public))
+        if policy is not None and log_key.verifier not in [log.key for log in policy.logs]:
+            found.false(LOG_KEY, "the policy does not name this log key", _RESTORE)
+        if config is not None and log_key.name != config.origin:
+            found.false(LOG_KEY, "it is not the key of log.toml's origin", _RESTORE)
+    for witness in config.witnesses if config is not None else ():
+        key = _key(ledger_path(directory, witness.key), witness.key, found)
+        if key is not None:
+            roles.append((f"witness {key.name}", key.verifier.public))
+            if key.name != witness.name:
+                found.false(witness.key, f"it is the key of {key.name}, not of {witness.name}", _RESTORE)
+            elif policy is not None and key.verifier not in [known.key for known in policy.witnesses]:
+                found.notes.append(f"the policy does not name the witness {key.name} with its key")
+    with found.reading("keys/", _RESTORE):
+        check_roles(roles)
+
+
+def witness_heads(directory: Path, config: LedgerConfig, policy: Policy | None, found: Findings) -> list[KnownHead]:
+    """The heads that this process's own witnesses keep; each is checked like a served one."""
+    heads: list[KnownHead] = []
+    for witness in config.witnesses:
+        path = ledger_path(directory, witness.state)
+        if structure(path, WITNESS_DDL, _NEW_WITNESS, found):
+            try:
+                heads += _witness(path, witness, config.origin, policy, found)
+            except (sqlite3.Error, EvidenceError, SetupError) as error:
+                found.false(path.name, str(error), _NEW_WITNESS)
+    return heads
+
+
+def _witness(
+    path: Path, witness: WitnessConfig, origin: str, policy: Policy | None, found: Findings
+) -> list[KnownHead]:
+    file = witness.state
+    if version_of(path) != WITNESS_VERSION:
+        found.false(file, f"it is not of version {WITNESS_VERSION}", _NEW_WITNESS)
+    with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        names = [row[0] for row in db.execute("SELECT name FROM witness")]
+        logs = db.execute("SELECT origin, keys, size, root, note FROM logs").fetchall()
+        conflicts = db.execute("SELECT origin FROM conflicts").fetchall()
+    if names != [witness.name]:
+        found.false(file, f"it is the state of the witness {', '.join(map(str, names))}", _NEW_WITNESS)
+    for (name,) in conflicts:
+        what = f"it keeps two heads of {name} that cannot both be true"
+        found.false(file, what, "two histories of one log: keep every copy, tell the witnesses")
+    heads: list[KnownHead] = []
+    for name, keys, size, root, note in logs:
+        if name != origin:
+            found.false(file, f"it watches {name!r}, which is not this log", _NEW_WITNESS)
+            continue
+        if policy is not None and keys not in [log.key.encode() for log in policy.logs]:
+            found.false(file, "it watches this log under a key that the policy does not name", _NEW_WITNESS)
+        if note is None:
+            claimed = Checkpoint(origin, size, root)
+            claimed.require_empty_root()
+            if size:
+                found.false(file, f"it has cosigned size {size} and kept no note", _NEW_WITNESS)
+            continue
+        head = check_head(file, note, policy, found, quorum=False, remedy=_NEW_WITNESS)
+        if head is None:
+            continue
+        heads.append(head)
+        if (head.checkpoint.size, head.checkpoint.root) != (size, root):
+            found.false(file, "its size and root are not those of the note it cosigned", _NEW_WITNESS)
+    return heads
+
+
+def check_journal(directory: Path, config: LedgerConfig, found: Findings) -> None:
+    """The spool: whole submissions only."""
+    journal = Journal(ledger_path(directory, config.spool))
+    try:
+        contents = journal.read()
+    except SetupError as error:
+        found.false(config.spool, str(error), "keep the file; what is whole in it can still be taken up")
+        return
+    if contents.submissions:
+        found.notes.append(f"{len(contents.submissions)} generations wait in {config.spool} for the next open")
+    if contents.torn:
+        what = f"it ends in {contents.torn} bytes that are no whole generation"
+        found.false(config.spool, what, "the next open sets them aside and takes up the whole ones before them")
+
+
+def check_models(directory: Path, models: Sequence[ModelRow], found: Findings) -> None:
+    """Manifests are those whose digests were logged, and weights are the manifests'."""
+    for model in models:
+        folder = directory / MODELS_FOLDER / model.name
+        file = f"{MODELS_FOLDER}/{model.name}/{MANIFEST_FILE}"
+        manifest = None
+        try:
+            manifest = RegisteredModel(model.name, model.digest, model.position, folder).manifest()
+        except PlausibleError as error:
+            kind = found.false if (folder / MANIFEST_FILE).is_file() else found.unread
+            kind(file, str(error), "restore the model's folder: its entries cannot be replayed without it")
+        weights = folder / WEIGHTS_FILE
+        if manifest is not None and weights.is_file():
+            with found.reading(f"{MODELS_FOLDER}/{model.name}/{WEIGHTS_FILE}", "restore the model's folder"):
+                check_weights(weights, manifest)
+
+
+def _key(path: Path, name: str, found: Findings) -> SignerKey | None:
+    try:
+        return read_key(path)
+    except SetupError as error:
+        try:
+            SignerKey.parse(path.read_text(encoding="utf-8").strip())
+        except (EvidenceError, UnicodeError):
+            found.false(name, str(error), _RESTORE)
+        except OSError:
+            found.unread(name, str(error), _RESTORE)
+        else:
+            found.unread(name, str(error), "chmod 600 it")
+        return None
+
+
+def _read(path: Path, found: Findings) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        found.unread(path.name, f"it cannot be read: {error.strerror}", _RESTORE)
+        return None

@@ -1,0 +1,189 @@
+"""state.db against the public files: the head, the chain, the entries it still keeps, draws and models.
+
+Returns what later checks need of it. A process may be appending meanwhile: everything is read in one snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from ...schemas.errors import SetupError
+from ...schemas.text import format_time
+from ..index import row_of
+from ..policy import Policy
+from ..state import STATE_DDL, STATE_FILE, ChainHead, Head, ModelRow, State
+from ..statements import EPOCH
+from ..tree import hash_leaf
+from .databases import structure, version_of
+from .entries import Chains, Rows
+from .findings import RESTORE_STATE, Findings
+from .heads import KnownHead, check_head
+from .walk import Group
+
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """state.db at one moment. `kept` is the first entry it holds itself; entries from there to `accepted` follow."""
+
+    origin: str
+    head: Head
+    cosigned: tuple[int, bytes]
+    synced: int
+    accepted: int
+    submission: int
+    chain: ChainHead
+    reserved: int
+    models: Sequence[ModelRow]
+    kept: int
+
+
+def read_state(directory: Path, found: Findings) -> tuple[State, Snapshot] | None:
+    """An open state.db inside a snapshot, and what stands in it; None if that cannot be read."""
+    path = directory / STATE_FILE
+    if not structure(path, STATE_DDL, RESTORE_STATE, found):
+        return None
+    state: State | None = None
+    try:
+        if version_of(path) < 1:
+            found.false(STATE_FILE, "it says that it has no version", RESTORE_STATE)
+        state = State(path, readonly=True)
+        state.db.command("BEGIN")
+        snapshot = Snapshot(
+            state.origin, state.head, state.cosigned, state.synced_size, state.accepted, state.submission, state.chain,
+            state.reserved_draws, state.models(), state.kept()[0],
+        )  # fmt: skip
+    except SetupError as error:
+        found.false(STATE_FILE, str(error), RESTORE_STATE)
+        if state is not None:
+            state.close()
+        return None
+    return state, snapshot
+
+
+def state_heads(snapshot: Snapshot, policy: Policy | None, found: Findings) -> list[KnownHead]:
+    """The heads that state.db keeps, their notes checked."""
+    heads: list[KnownHead] = []
+    head = check_head(STATE_FILE, snapshot.head.note, policy, found, quorum=False, remedy=RESTORE_STATE)
+    if head is not None:
+        heads.append(head)
+        if (head.checkpoint.size, head.checkpoint.root) != (snapshot.head.size, snapshot.head.root):
+            found.false(STATE_FILE, "its size and root are not those of its signed note", RESTORE_STATE)
+    size, note = snapshot.cosigned
+    if note:
+        cosigned = check_head(STATE_FILE, note, policy, found, quorum=True, remedy=RESTORE_STATE)
+        if cosigned is not None:
+            heads.append(cosigned)
+            if cosigned.checkpoint.size != size:
+                found.false(STATE_FILE, "cosigned_size is not that of the cosigned note", RESTORE_STATE)
+    elif size:
+        found.false(STATE_FILE, f"cosigned_size is {size} without a note", RESTORE_STATE)
+    return heads
+
+
+def check_counters(snapshot: Snapshot, origin: str, public: Sequence[KnownHead], found: Findings) -> None:
+    """What must hold between the numbers of state.db, and between them and the served heads."""
+    s = snapshot
+    order = (s.cosigned[0], s.head.size, s.accepted)
+    if list(order) != sorted(order) or not 0 <= s.synced <= s.head.size:
+        what = f"cosigned {order[0]}, signed {order[1]}, accepted {order[2]}, synced {s.synced} cannot all be"
+        found.false(STATE_FILE, what, RESTORE_STATE)
+    elif s.kept != min(s.synced // 256 * 256, s.accepted):
+        what = f"entries are kept from {s.kept} on, files are flushed up to {s.synced} only"
+        found.false(STATE_FILE, what, RESTORE_STATE)
+    if s.synced < s.head.size:
+        found.notes.append(
+            f"state.db: files are flushed up to entry {s.synced} of {s.head.size}; the next start goes on"
+        )
+    if s.origin != origin:
+        found.false(STATE_FILE, f"its log is {s.origin!r}, log.toml's {origin!r}", RESTORE_STATE)
+    for head in public:
+        if head.signed and head.checkpoint.size > s.head.size:
+            what = f"{head.file} has size {head.checkpoint.size} and a good signature, state.db {s.head.size} entries"
+            found.false(STATE_FILE, what, "it was restored from a backup: signing would fork the log, do not open it")
+
+
+def compare_group(state: State, snapshot: Snapshot, group: Group, found: Findings) -> None:
+    """The entries of a group that state.db still keeps are those of the log."""
+    first, end = max(group.base, snapshot.kept), group.base + group.width
+    if first >= end:
+        return
+    with found.reading(STATE_FILE, RESTORE_STATE):
+        for index, (leaf, value) in enumerate(state.entries(first, end), first):
+            if hash_leaf(leaf) != value:
+                found.false(STATE_FILE, "the kept entry does not have its own hash", RESTORE_STATE, index)
+            elif group.hashes is not None and group.hashes[index - group.base] != value:
+                found.false(STATE_FILE, "the kept entry is not the log's", RESTORE_STATE, index)
+
+
+def check_accepted(state: State, snapshot: Snapshot, size: int, chains: Chains, rows: Rows, found: Findings) -> None:
+    """Accepted entries above the signed head: their hashes, form, signatures and chains."""
+    for first in range(size, snapshot.accepted, _BATCH):
+        with found.reading(STATE_FILE, RESTORE_STATE):
+            batch = state.entries(first, min(first + _BATCH, snapshot.accepted))
+            rows.add(row_of(index, leaf) for index, (leaf, _) in enumerate(batch, first))
+            for index, (leaf, value) in enumerate(batch, first):
+                chains.entry(index, leaf, STATE_FILE)
+                if hash_leaf(leaf) != value:
+                    found.false(STATE_FILE, "the accepted entry does not have its own hash", RESTORE_STATE, index)
+
+
+def check_chain(state: State, snapshot: Snapshot, rows: Rows, lost: int, found: Findings) -> None:
+    """The own chain's counters, its draws and its models against its entries."""
+    chain = snapshot.chain
+    own = (chain.author, chain.chain.hex())
+    last = rows.one("SELECT seq, time, id FROM entry WHERE author = ? AND chain = ? ORDER BY id DESC LIMIT 1", own)
+    if last is None:
+        if chain.seq and not lost:
+            found.false(STATE_FILE, f"its chain {own[1]} has {chain.seq} entries, the log none of it", RESTORE_STATE)
+        elif not chain.seq and (chain.prev != bytes(32) or chain.time):
+            found.false(STATE_FILE, "its chain is empty and yet has a predecessor or a time", RESTORE_STATE)
+    else:
+        seq, time, index = last
+        said = (chain.seq, _time(chain.time))
+        if said != (seq + 1, time) and not lost:
+            what = f"its chain goes on at seq {said[0]} after {said[1]}; the log's last entry of it is {seq} at {time}"
+            found.false(STATE_FILE, what, RESTORE_STATE, index)
+    _check_draws(state, snapshot, rows, own, lost, found)
+    for model in snapshot.models:
+        row = rows.one("SELECT kind, model FROM entry WHERE id = ?", (model.position,))
+        if row is None and lost:
+            continue
+        if row is None or not row[0].endswith(":model:v1") or row[1] != model.digest.hex():
+            what = f"model {model.name!r} is said to be registered there with digest {model.digest.hex()}"
+            found.false(STATE_FILE, what, RESTORE_STATE, model.position)
+
+
+def check_prev(snapshot: Snapshot, index: int | None, leaf_hash: bytes | None, found: Findings) -> None:
+    """`prev` is the leaf hash of the own chain's last entry, where that was read."""
+    if leaf_hash is not None and snapshot.chain.prev != leaf_hash:
+        found.false(STATE_FILE, "its chain's prev is not the hash of the chain's last entry", RESTORE_STATE, index)
+
+
+def _check_draws(
+    state: State, snapshot: Snapshot, rows: Rows, own: tuple[str, str], lost: int, found: Findings
+) -> None:
+    count = top = 0
+    for draw, position in state.draws():
+        count, top = count + 1, draw
+        row = rows.one("SELECT draw, author, chain FROM entry WHERE id = ?", (position,))
+        if (row is None and not lost) or (row is not None and row != (draw, *own)):
+            what = f"draw {draw} is said to be that of an entry which has another"
+            found.false(STATE_FILE, what, RESTORE_STATE, position)
+    there = rows.one("SELECT count(draw), max(draw) FROM entry WHERE author = ? AND chain = ?", own)
+    if there[0] != count and not lost:
+        found.false(STATE_FILE, f"it knows {count} used draws, the log {there[0]}", RESTORE_STATE)
+    if snapshot.reserved % 1024 or snapshot.reserved <= max(top, there[1] or 0) * bool(count):
+        what = f"draws below {snapshot.reserved} are reserved: not whole blocks of 1,024, or not all that were used"
+        found.false(STATE_FILE, what, RESTORE_STATE)
+
+
+def _time(microseconds: int) -> str:
+    try:
+        return format_time(EPOCH + timedelta(microseconds=microseconds))
+    except OverflowError:
+        return f"{microseconds} µs"

@@ -1,0 +1,152 @@
+"""vault.db against the entries: every record opens its entry's commitment, and every own entry has its row.
+
+An erased record is no finding: its row stays, without record and secret. A record that is there is committed to again,
+field by field, and its stored values are held against their digests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...schemas.errors import PlausibleError, SetupError
+from ...schemas.record import Record
+from ...schemas.text import digest_text
+from ..record import commit, open_record
+from ..state import ModelRow
+from ..vault import GENERATION, MODEL, VAULT_DDL, VAULT_FILE, Submission, Vault
+from .databases import structure, version_of
+from .entries import Rows
+from .findings import RESTORE_VAULT, Findings, Progress
+from .state import Snapshot
+
+MAX_RECORD = 64 * 1024 * 1024
+
+
+def check_vault(
+    directory: Path, snapshot: Snapshot | None, rows: Rows, lost: int, found: Findings, progress: Progress
+) -> None:
+    """Hold every row of the vault against its entry, and the own chain's entries against the vault."""
+    path = directory / VAULT_FILE
+    if not structure(path, VAULT_DDL, RESTORE_VAULT, found):
+        return
+    try:
+        if version_of(path) < 1:
+            found.false(VAULT_FILE, "it says that it has no version", RESTORE_VAULT)
+        vault = Vault(path, readonly=True)
+    except SetupError as error:
+        found.false(VAULT_FILE, str(error), RESTORE_VAULT)
+        return
+    try:
+        with vault.db.snapshot():
+            _Check(snapshot, rows, lost, found).run(vault, progress)
+    except SetupError as error:
+        found.false(VAULT_FILE, str(error), RESTORE_VAULT)
+    finally:
+        vault.close()
+
+
+class _Check:
+    def __init__(self, snapshot: Snapshot | None, rows: Rows, lost: int, found: Findings) -> None:
+        self._snapshot = snapshot
+        self._rows = rows
+        self._lost = lost
+        self._found = found
+        self._models: dict[str, ModelRow] = {m.name: m for m in snapshot.models} if snapshot else {}
+        self._registered: set[str] = set()
+
+    def run(self, vault: Vault, progress: Progress) -> None:
+        last, top = vault.last(), 0
+        taken = self._snapshot.submission if self._snapshot else None
+        seen = 0
+        for submission in vault.submissions():
+            top = submission.id
+            seen += self._row(submission, taken)
+            progress("vault", top, last)
+        if last < top or (taken is not None and last < taken):
+            what = f"it has given out {last} numbers, but {max(top, taken or 0)} was used"
+            self._found.false(VAULT_FILE, what, RESTORE_VAULT)
+        if self._snapshot is not None:
+            chain = self._snapshot.chain
+            own = self._rows.one(
+                "SELECT count(commitment) FROM entry WHERE author = ? AND chain = ?", (chain.author, chain.chain.hex())
+            )[0]
+            if seen < own:
+                what = f"{own - seen} own entries about images have no row here"
+                self._found.false(VAULT_FILE, what, RESTORE_VAULT)
+            for name in sorted(set(self._models) - self._registered):
+                what = f"model {name!r} is registered in state.db and was never submitted here"
+                self._found.false(VAULT_FILE, what, RESTORE_VAULT)
+
+    def _false(self, submission: Submission, what: str, index: int | None = None) -> None:
+        self._found.false(VAULT_FILE, f"submission {submission.id}: {what}", RESTORE_VAULT, index)
+
+    def _row(self, submission: Submission, taken: int | None) -> bool:
+        """Check one row; whether it is behind an entry about an image."""
+        waiting = taken is not None and submission.id > taken
+        if len(submission.key) != 16:
+            self._false(submission, "its key has not 16 bytes")
+        if submission.kind == MODEL:
+            self._model(submission, waiting)
+            return False
+        if submission.kind != GENERATION or submission.commitment is None:
+            self._false(submission, f"it is a {submission.kind!r} without a form that this program writes")
+            return False
+        known = self._models.get(submission.name)
+        if self._snapshot is not None and (known is None or known.digest != submission.model):
+            self._false(submission, f"no model {submission.name!r} with its digest is registered")
+        row = self._rows.one(
+            "SELECT id, model, draw, pixels, file, author, chain FROM entry WHERE commitment = ?",
+            (submission.commitment.hex(),),
+        )
+        index = None if row is None else row[0]
+        if row is None and not waiting and not self._lost:
+            self._false(submission, "it was taken, and no entry has its commitment")
+        elif row is not None and waiting:
+            self._false(submission, "an entry has its commitment, and state.db has not taken it", index)
+        said = (submission.model.hex(), submission.draw, _hex(submission.pixels), _hex(submission.file))
+        if row is not None and said != row[1:5]:
+            self._false(submission, "its model, draw, pixels or file are not its entry's", index)
+        self._record(submission, row, index)
+        return row is not None
+
+    def _record(self, submission: Submission, row: Sequence[Any] | None, index: int | None) -> None:
+        if submission.record is None or submission.secret is None:
+            if submission.record is not submission.secret:
+                self._false(submission, "of record and secret one is there and the other erased", index)
+            return
+        try:
+            record = Record.parse(submission.record, limit=MAX_RECORD)
+            if commit(record, submission.secret) != submission.commitment:
+                self._false(submission, "record and secret do not give the entry's commitment", index)
+                return
+            open_record(record)
+        except PlausibleError as error:
+            self._false(submission, str(error), index)
+            return
+        context = record.context
+        said = (context.model, context.draw, context.pixels, context.file)
+        wanted = (
+            digest_text(submission.model), submission.draw, _text(submission.pixels), _text(submission.file),
+        )  # fmt: skip
+        if said != wanted or (row is not None and (context.author, context.chain) != tuple(row[5:7])):
+            self._false(submission, "its record is about another image, model, draw or chain", index)
+
+    def _model(self, submission: Submission, waiting: bool) -> None:
+        known = self._models.get(submission.name)
+        if not waiting and self._snapshot is not None:
+            self._registered.add(submission.name)
+            if known is None or known.digest != submission.model:
+                self._false(submission, f"model {submission.name!r} is not registered with its digest")
+        others = (submission.draw, submission.pixels, submission.file, submission.commitment, submission.record)
+        if any(value is not None for value in others):
+            self._false(submission, "it registers a model and carries what belongs to an image")
+
+
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else value.hex()
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else digest_text(value)
