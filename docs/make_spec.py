@@ -12,6 +12,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from plausible.ledger.absence.keys import FILE, PIXELS, index_key
+from plausible.ledger.absence.note import IndexHead, IndexPolicy
+from plausible.ledger.absence.proof import AbsenceProof, verify_absence
+from plausible.ledger.absence.trie import IndexMap, MemoryPages
 from plausible.ledger.checkpoint import Checkpoint
 from plausible.ledger.cosignature import cosign
 from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
@@ -40,6 +44,7 @@ LOG = SignerKey(ORIGIN, ED25519, _seed("log"))
 WITNESSES = tuple(
     SignerKey(f"witness-{letter}.example", COSIGNATURE_ED25519, _seed(f"witness {letter}")) for letter in "abc"
 )
+INDEX_KEYS = tuple(SignerKey(f"{name}/index", ED25519, _seed(f"index {name}")) for name in (ORIGIN, "monitor.example"))
 ENTRIES = tuple(f"entry {i}".encode() for i in range(5))
 
 
@@ -120,6 +125,41 @@ def _describe(tile: Tile) -> str:
     return f"{tile.path:28}{what}"
 
 
+def absence_index() -> str:
+    """A signed index root over the last vector's map, the policy that accepts it, and a proof of absence under it."""
+    pixels = [hashlib.sha256(bytes([i])).digest() for i in range(5)]
+    made = IndexMap(MemoryPages())
+    made.add((index_key(PIXELS, pixels[which]), at) for at, which in enumerate((0, 1, 2, 3)))
+    point = Checkpoint.parse(_cosigned().text)
+    note = IndexHead.of(point, made.root()).sign(*INDEX_KEYS)
+    log, monitor = (key.verifier.encode() for key in INDEX_KEYS)
+    policy_text = f"log {log}\nwitness monitor {monitor}\nquorum monitor\n"
+    digests = {PIXELS: pixels[4], FILE: hashlib.sha256(b"file").digest()}
+    proofs = {kind: made.prove(index_key(kind, digest)) for kind, digest in digests.items()}
+    proof = AbsenceProof(digests, proofs, note.encode(), _cosigned().encode())
+    verifier = Policy.parse(
+        "\n".join([f"log {LOG.verifier}", *(f"witness {k.name[8]} {k.verifier}" for k in WITNESSES),
+                   "group independent 2 a b c", "quorum independent", ""]).encode()
+    )  # fmt: skip
+    verify_absence(
+        proof.encode(),
+        pixels=digests[PIXELS],
+        file=digests[FILE],
+        policy=verifier,
+        index_policy=IndexPolicy.parse(policy_text.encode()),
+    )
+    keys = proof.encode_keys().hex()
+    return "\n\n".join(
+        [
+            _block(note.encode().decode()),
+            "An `index.policy` that accepts it:",
+            _block(policy_text),
+            f"The keys of a proof file under it, in hex ({len(keys) // 2} bytes): an image that no entry names.",
+            _block("\n".join(keys[i : i + 96] for i in range(0, len(keys), 96))),
+        ]
+    )
+
+
 EXAMPLES: dict[str, Callable[[], str]] = {
     "tree": tree,
     "note": note,
@@ -128,6 +168,7 @@ EXAMPLES: dict[str, Callable[[], str]] = {
     "policy": policy,
     "proof": proof,
     "tiles": tiles,
+    "absence_index": absence_index,
     **ENTRY_EXAMPLES,
     **REPORT_EXAMPLES,
 }
