@@ -1,0 +1,101 @@
+"""Proof files cut out of a log, and index roots recomputed from its entries before they are signed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ...schemas.errors import EvidenceError, PeerError, SetupError
+from ..checkpoint import Checkpoint
+from ..disk import storage, write_file
+from ..note import MAX_NOTE_BYTES, Note, SignerKey
+from ..public import CHECKPOINTS
+from ..reader import TiledLog
+from .keys import FILE, PIXELS, index_key
+from .note import INDEX_NOTE, IndexHead
+from .proof import AbsenceProof
+from .store import AbsenceStore
+
+
+def recompute(log: TiledLog, checkpoint: Checkpoint, progress: Callable[[int, int], None] | None = None) -> IndexHead:
+    """The index head over a checkpoint's entries, from those entries alone: read, hashed and indexed anew."""
+    with AbsenceStore(None).at(log, checkpoint, progress) as index:
+        return IndexHead.of(checkpoint, index.root())
+
+
+def sign_index(
+    log: TiledLog,
+    checkpoint: Checkpoint,
+    signer: SignerKey,
+    *,
+    others: Note | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Note:
+    """An index note by `signer` over a root that it recomputed; signatures of `others` over the same text are kept.
+
+    `EvidenceError` if `others` signed another root for these very entries.
+    """
+    head = recompute(log, checkpoint, progress)
+    made = head.sign(signer)
+    if others is None:
+        return made
+    before = IndexHead.parse(others.text)
+    if before == head:
+        mine = {(line.name, line.key_id) for line in made.signatures}
+        return made.add(*(line for line in others.signatures if (line.name, line.key_id) not in mine))
+    if (before.origin, before.size) == (head.origin, head.size):
+        raise EvidenceError(
+            f"the index note served by {head.origin} at size {head.size} names a root that its entries do not give"
+        )
+    return made
+
+
+def published(log: TiledLog) -> bytes | None:
+    """The index note that a log serves, unverified; None if it serves none."""
+    return log.source.fetch(INDEX_NOTE, MAX_NOTE_BYTES)
+
+
+def publish(public: Path, note: Note) -> None:
+    """Serve an index note from a log's `public/` folder."""
+    path = public / INDEX_NOTE
+    with storage(f"writing {path}"):
+        path.parent.mkdir(exist_ok=True)
+        write_file(path, note.encode())
+
+
+def prove_absence(
+    log: TiledLog,
+    note: bytes,
+    checkpoint: bytes,
+    *,
+    pixels: bytes,
+    file: bytes | None,
+    store: AbsenceStore | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> AbsenceProof:
+    """A proof about an image under a signed index note and a checkpoint as served. Made, not verified.
+
+    Where the checkpoint has moved on since the note was signed, the kept checkpoint of the note's size takes its place
+    and the map is made in memory. Raises `EvidenceError` if the log's entries do not give the note's index root.
+    """
+    head = IndexHead.parse(Note.parse(note).text)
+    point = Checkpoint.parse(Note.parse(checkpoint).text)
+    if point.origin != head.origin:
+        raise EvidenceError(f"the index note is of {head.origin}, the checkpoint of {point.origin}")
+    if head.size != point.size:
+        store = None
+        try:
+            checkpoint = log.checkpoint_bytes(f"{CHECKPOINTS}/{head.size}")
+        except PeerError:
+            raise SetupError(
+                f"the index note is of size {head.size}, the checkpoint of size {point.size}: sign a new index note"
+            ) from None
+        point = Checkpoint.parse(Note.parse(checkpoint).text)
+    digests = {PIXELS: pixels} if file is None else {PIXELS: pixels, FILE: file}
+    with (store or AbsenceStore(None)).at(log, point, progress) as index:
+        if IndexHead.of(point, index.root()) != head:
+            raise EvidenceError(
+                f"the index note of {head.origin} at size {head.size} is not what the log's entries give"
+            )
+        proofs = {kind: index.prove(index_key(kind, digest)) for kind, digest in digests.items()}
+    return AbsenceProof(digests, proofs, note, checkpoint)
