@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import (
+    absence,
     attribute,
     calibrate,
     config,
@@ -72,6 +73,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("log", "prove"), RECORD, "write a proof that an entry is in the log", log.prove),
     Command(("log", "open"), RECORD, "disclose fields of a record, provably", log.open_record),
     Command(("log", "checkpoint"), RECORD, "print the signed checkpoint and who vouches for it", log.checkpoint),
+    Command(("log", "index"), RECORD, "recompute and sign the absence index", absence.sign_index),
     Command(("vault", "list"), RECORD, "list the records that are here", vault.list_records),
     Command(("vault", "show"), RECORD, "print a whole record (private)", vault.show),
     Command(("vault", "erase"), RECORD, "delete a record for good", vault.erase),
@@ -80,6 +82,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("verify",), VERIFY, "one verdict a picture, with every check behind it", verify.verify),
     Command(("replay",), VERIFY, "run the recorded call again and compare", replay.replay),
     Command(("attribute",), VERIFY, "which generator could have made it, by inversion alone", attribute.attribute),
+    Command(("prove-absence",), VERIFY, "prove that a log does not hold a picture", absence.prove_absence),
     Command(("report",), VERIFY, "render a report as one HTML file", report.report),
     Command(("pack",), VERIFY, "make one archive for a court", pack.pack),
     Command(("node", "serve"), OPERATE, "serve a ledger's public folder over HTTP", node.serve),

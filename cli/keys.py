@@ -18,6 +18,7 @@ class Role(StrEnum):
     AUTHOR = "author"
     LOG = "log"
     WITNESS = "witness"
+    INDEX = "index"
     AUDITOR = "auditor"
 
 
@@ -43,6 +44,8 @@ def generate(
 
     if ml_dsa and role is not Role.WITNESS:
         raise UsageError(f"a key for the role {role} is Ed25519; only witnesses may have ML-DSA-44")
+    if role is Role.INDEX and not name.endswith("/index"):
+        raise UsageError(f"an index key is named after its signer: {name}/index")
     kind = ED25519
     if role is Role.WITNESS:
         kind = COSIGNATURE_ML_DSA_44 if ml_dsa else COSIGNATURE_ED25519

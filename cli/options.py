@@ -19,6 +19,10 @@ PolicyOption = Annotated[
 AuthorsOption = Annotated[
     Path | None, typer.Option("--authors", metavar="FILE", help="Which author keys to believe. [PD_AUTHORS]")
 ]
+IndexPolicyOption = Annotated[
+    Path | None,
+    typer.Option("--index-policy", metavar="FILE", help="Whose absence index to believe. [PD_INDEX_POLICY]"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One versioned JSON document on stdout.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
 ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever the verdict; read it from the output.")]

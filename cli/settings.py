@@ -46,6 +46,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("ledger", "place", None, "the ledger folder, or the URL of a served log"),
     Setting("policy", "path", None, "tlog-policy file: which logs and witnesses to believe"),
     Setting("authors", "path", None, "authors file: which author keys to believe"),
+    Setting(
+        "index_policy", "path", None, "tlog-policy file with index keys: whose roots of the absence index to believe"
+    ),
     Setting("models", "path", None, "folder with one model folder per registered generator, beside the ledger's own"),
     Setting("integrity", "word", "relaxed", "what a denial claims: `strict` (these very pixels) or `relaxed`"),
     Setting("accused", "words", (), "names of the accused authors; none named means all of the authors file"),

@@ -4,7 +4,8 @@ A path is served only if it has the form of one of the log's files; then it is l
 that leads out of it does not count. So keys, vault and databases cannot be reached even when the operator points the
 server at the wrong folder. Nothing served here is believed because it was served: readers check every hash.
 
-    checkpoint, checkpoint.pending      text/plain, cached for two seconds
+    checkpoint, checkpoint.pending,
+    index/latest                        text/plain, cached for two seconds
     checkpoints/SIZE                    text/plain, immutable
     tile/L/N[.p/W], tile/entries/...    application/octet-stream, immutable
 """
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _KEPT = re.compile(r"checkpoints/(?:0|[1-9][0-9]{0,19})", re.ASCII)
-_HEADS = ("checkpoint", "checkpoint.pending")
+_HEADS = ("checkpoint", "checkpoint.pending", "index/latest")
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 SHORT = "public, max-age=2"

@@ -21,11 +21,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ...schemas.errors import EvidenceError, PolicyError
-from ..note import MAX_NOTE_BYTES
+from ..checkpoint import Checkpoint
+from ..note import MAX_NOTE_BYTES, Note
 from ..policy import AcceptedCheckpoint, Policy
 from ..wire import HASH_SIZE, MAX_SIZE, u64
-from .keys import EMPTY, KEY_BITS, KINDS, bit, index_key, key_hash, node_hash, run
-from .note import AcceptedIndex, IndexPolicy
+from .keys import EMPTY, FILE, KEY_BITS, KINDS, PIXELS, bit, index_key, key_hash, node_hash, run
+from .note import AcceptedIndex, IndexHead, IndexPolicy
 
 MAGIC = b"plausible.absence-proof/1\n"
 PROOF_SUFFIX = ".absence-proof"
@@ -152,7 +153,18 @@ class AbsenceProof:
         note = reader.take(reader.number(4))
         checkpoint = reader.take(reader.number(4))
         reader.end()
-        return cls(digests, proofs, note, checkpoint)
+        found = cls(digests, proofs, note, checkpoint)
+        IndexHead.parse(Note.parse(note).text)
+        Checkpoint.parse(Note.parse(checkpoint).text)
+        return found
+
+    def require_about(self, *, pixels: bytes, file: bytes | None) -> None:
+        """`EvidenceError` unless this is about the image with these digests (`file` None: only the pixels)."""
+        for kind, digest in _asked(pixels, file).items():
+            if kind not in self.digests:
+                raise EvidenceError(f"the absence proof says nothing about the {KINDS[kind]} digest")
+            if self.digests[kind] != digest:
+                raise EvidenceError(f"the absence proof is about another image: its {KINDS[kind]} digest differs")
 
     def encode(self) -> bytes:
         """The file's bytes."""
@@ -205,8 +217,12 @@ class AbsenceEvidence:
         return None
 
 
+def _asked(pixels: bytes, file: bytes | None) -> dict[int, bytes]:
+    return {PIXELS: pixels} if file is None else {PIXELS: pixels, FILE: file}
+
+
 def verify_absence(
-    data: bytes,
+    data: bytes | AbsenceProof,
     *,
     pixels: bytes,
     file: bytes | None,
@@ -220,13 +236,10 @@ def verify_absence(
     `index_policy`, both about one tree, each key under the index root. Raises `EvidenceError` for everything malformed
     or false, `PolicyError` where a policy is not met.
     """
-    proof = AbsenceProof.parse(data)
-    asked = {kind: digest for kind, digest in ((1, pixels), (2, file)) if digest is not None}
-    for kind, digest in asked.items():
-        if kind not in proof.digests:
-            raise EvidenceError(f"the absence proof says nothing about the {KINDS[kind]} digest")
-        if proof.digests[kind] != digest:
-            raise EvidenceError(f"the absence proof is about another image: its {KINDS[kind]} digest differs")
+    proof = data if isinstance(data, AbsenceProof) else AbsenceProof.parse(data)
+    proof.require_about(pixels=pixels, file=file)
+    asked = _asked(pixels, file)
+    require_separate(policy, index_policy)
     accepted = policy.check(proof.checkpoint, now=now)
     index = index_policy.check(proof.note)
     head = index.head
@@ -243,6 +256,17 @@ def verify_absence(
         if kind in asked:
             found.update(indices)
     return AbsenceEvidence(tuple(sorted(found)), accepted, index)
+
+
+def require_separate(policy: Policy, index_policy: IndexPolicy) -> None:
+    """`PolicyError` if a raw key of `index_policy` stands in `policy` too: keys of index roots do nothing else.
+
+    A thief of the log's key would otherwise sign index roots in a recomputing signer's name.
+    """
+    heads = {member.key.public for member in (*policy.logs, *policy.witnesses)}
+    for key in (member.key for member in (*index_policy.policy.logs, *index_policy.policy.witnesses)):
+        if key.public in heads:
+            raise PolicyError(f"the index policy's key {key.name} also signs checkpoints: it must serve nothing else")
 
 
 def require_vouched(evidence: AbsenceEvidence) -> None:

@@ -13,8 +13,8 @@ from ..public import CHECKPOINTS
 from ..reader import TiledLog
 from .keys import FILE, PIXELS, index_key
 from .note import INDEX_NOTE, IndexHead
-from .proof import AbsenceProof
-from .store import AbsenceStore
+from .proof import AbsenceProof, KeyProof, verify_key
+from .store import ABSENCE_FILE, AbsenceStore
 
 
 def recompute(log: TiledLog, checkpoint: Checkpoint, progress: Callable[[int, int], None] | None = None) -> IndexHead:
@@ -40,14 +40,23 @@ def sign_index(
     if others is None:
         return made
     before = IndexHead.parse(others.text)
-    if before == head:
-        mine = {(line.name, line.key_id) for line in made.signatures}
-        return made.add(*(line for line in others.signatures if (line.name, line.key_id) not in mine))
-    if (before.origin, before.size) == (head.origin, head.size):
+    require_no_other_root(head, before)
+    return merged(made, others) if before == head else made
+
+
+def require_no_other_root(recomputed: IndexHead, served: IndexHead) -> None:
+    """`EvidenceError` if an index note names another root for the very entries that were recomputed."""
+    same = (served.origin, served.size) == (recomputed.origin, recomputed.size)
+    if same and served != recomputed:
         raise EvidenceError(
-            f"the index note served by {head.origin} at size {head.size} names a root that its entries do not give"
+            f"the index note served by {served.origin} at size {served.size} names a root that its entries do not give"
         )
-    return made
+
+
+def merged(note: Note, other: Note) -> Note:
+    """`note` with the signature lines of `other` over the same text that it lacks, unverified."""
+    known = {(line.name, line.key_id) for line in note.signatures}
+    return note.add(*(line for line in other.signatures if (line.name, line.key_id) not in known))
 
 
 def published(log: TiledLog) -> bytes | None:
@@ -97,5 +106,12 @@ def prove_absence(
             raise EvidenceError(
                 f"the index note of {head.origin} at size {head.size} is not what the log's entries give"
             )
-        proofs = {kind: index.prove(index_key(kind, digest)) for kind, digest in digests.items()}
+        proofs: dict[int, KeyProof] = {}
+        for kind, digest in digests.items():
+            key = index_key(kind, digest)
+            proofs[kind] = index.prove(key)
+            try:  # absence.db is trusted for nothing: a page of it that is not what was folded into the root shows here
+                verify_key(proofs[kind], key, head.index_root, head.size)
+            except EvidenceError as error:
+                raise SetupError(f"{ABSENCE_FILE} contradicts itself ({error}); delete it, it is rebuilt") from None
     return AbsenceProof(digests, proofs, note, checkpoint)

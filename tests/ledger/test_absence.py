@@ -237,7 +237,7 @@ def test_a_hidden_key_cannot_be_shown_as_absent() -> None:
 
 def test_shapes_that_no_map_has() -> None:
     occupant = Occupant(ITEMS[0][0], 1, 0, run([0]))
-    for arguments in (
+    shapes: list[tuple[Any, ...]] = [
         ((EMPTY,) * 257,),
         ((b"short",),),
         ((), (1, 1)),
@@ -245,7 +245,8 @@ def test_shapes_that_no_map_has() -> None:
         ((), (-1,)),
         ((), (1 << 63,)),
         ((), (1,), occupant),
-    ):
+    ]
+    for arguments in shapes:
         with pytest.raises(EvidenceError):
             KeyProof(*arguments)
     for arguments in ((b"k", 1, 0, bytes(32)), (bytes(32), 0, 0, bytes(32)), (bytes(32), 1, -1, bytes(32))):

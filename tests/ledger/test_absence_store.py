@@ -109,6 +109,7 @@ def test_a_proof_from_a_log_to_an_offline_verifier(path: Path) -> None:
         both = sign_index(ledger.log, at.checkpoint, MONITOR, others=alone)
         publish(ledger.public, both)
         note = published(ledger.log)
+        assert note is not None
         assert note == both.encode()
         assert (path / "public" / INDEX_NOTE).read_bytes() == note
         for number, present in ((2, (3,)), (99, ())):
