@@ -60,7 +60,7 @@ def doctor(
 
 def findings() -> list[Finding]:
     """Everything looked at, in the order a person should read it."""
-    return [*_python(), *_packages(), *_torch(), *_sqlite(), *_disk(), *_files()]
+    return [*_python(), *_packages(), *_signatures(), *_torch(), *_sqlite(), *_disk(), *_files()]
 
 
 def _python() -> list[Finding]:
@@ -99,6 +99,17 @@ def _packages() -> list[Finding]:
             remedy = "" if have else f"for {purpose}: pip install 'plausible-deniability[{extra}]'"
             found.append(Finding(name, OK if have else MISSING, have or f"extra {extra}", remedy))
     return found
+
+
+def _signatures() -> list[Finding]:
+    try:
+        from ..ledger.keytypes import has_ml_dsa
+    except ImportError:  # reported above
+        return []
+    if has_ml_dsa():
+        return [Finding("ML-DSA-44", OK, "post-quantum cosignatures are made and checked")]
+    remedy = "for policies with ML-DSA-44 witnesses: install cryptography 48 or newer"
+    return [Finding("ML-DSA-44", MISSING, "this cryptography package lacks it", remedy)]
 
 
 def _torch() -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,14 @@ import typer
 
 from . import output
 from .options import JsonOption
+
+
+class WitnessKeys(StrEnum):
+    """What a new witness signs with."""
+
+    ED25519 = "ed25519"
+    ML_DSA_44 = "ml-dsa-44"
+    BOTH = "both"
 
 
 def init(
@@ -26,6 +35,9 @@ def init(
     quorum: Annotated[
         int | None, typer.Option(min=1, help="How many of the witnesses must cosign. [default: a majority]")
     ] = None,
+    witness_keys: Annotated[
+        WitnessKeys, typer.Option(help="What the witnesses sign with; `both`: a vote needs both signatures.")
+    ] = WitnessKeys.ED25519,
     as_json: JsonOption = False,
 ) -> None:
     """\b
@@ -47,7 +59,9 @@ def init(
     names = tuple(witness or ())
     if quorum is not None and quorum > len(names):
         raise UsageError(f"a quorum of {quorum} needs at least {quorum} witnesses; {len(names)} named")
-    with Ledger.init(folder, author=author, origin=origin, policy=quorum, witnesses=names) as ledger:
+    with Ledger.init(
+        folder, author=author, origin=origin, policy=quorum, witnesses=names, witness_keys=witness_keys.value
+    ) as ledger:
         found = {
             "folder": str(folder),
             "author": ledger.author_vkey,

@@ -17,7 +17,7 @@ from plausible.ledger.absence.note import IndexHead, IndexPolicy
 from plausible.ledger.absence.proof import AbsenceProof, verify_absence
 from plausible.ledger.absence.trie import IndexMap, MemoryPages
 from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.cosignature import cosign
+from plausible.ledger.cosignature import cosign, subtree_message
 from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
 from plausible.ledger.policy import Policy
 from plausible.ledger.proof import make_proof
@@ -88,6 +88,17 @@ def cosignature() -> str:
     """The same checkpoint, cosigned by two witnesses."""
     keys = "\n".join(key.verifier.encode() for key in WITNESSES[:2])
     return _block(_cosigned().encode().decode()) + "\n\nVerifier keys of the witnesses:\n\n" + _block(keys)
+
+
+def ml_dsa_message() -> str:
+    """What an ML-DSA-44 witness signs about that checkpoint; the signature itself differs each time it is made."""
+    point = Checkpoint.parse(_checkpoint().text)
+    message = subtree_message("witness-a.example", TIME, point.origin, 0, point.size, point.root)
+    return _block("\n".join(_rows(message.hex(), 96)))
+
+
+def _rows(text: str, width: int) -> list[str]:
+    return [text[start : start + width] for start in range(0, len(text), width)]
 
 
 def policy() -> str:
@@ -165,6 +176,7 @@ EXAMPLES: dict[str, Callable[[], str]] = {
     "note": note,
     "checkpoint": checkpoint,
     "cosignature": cosignature,
+    "ml_dsa_message": ml_dsa_message,
     "policy": policy,
     "proof": proof,
     "tiles": tiles,

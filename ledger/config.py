@@ -14,6 +14,7 @@
     name = "notary"
     key = "keys/witness-notary.key"
     state = "witnesses/notary.db"
+    more_keys = ["keys/witness-notary-ml-dsa-44.key"]   # signs beside `key`, under the same name
 
 Unknown keys are refused: a misspelt option that silently does nothing is how durability gets lost. Paths are relative
 to the directory unless absolute. The file is trusted like the keys beside it.
@@ -38,11 +39,20 @@ SYNC_MODES = ("lazy", "strict")
 
 @dataclass(frozen=True, slots=True)
 class WitnessConfig:
-    """A witness that cosigns in this process: its name, key file and the database that keeps it from going back."""
+    """A witness that cosigns in this process: its name, key file and the database that keeps it from going back.
+
+    `more_keys` are further key files under the same name: ML-DSA-44 beside Ed25519, or the next key during a rotation.
+    """
 
     name: str
     key: str
     state: str
+    more_keys: tuple[str, ...] = ()
+
+    @property
+    def key_files(self) -> tuple[str, ...]:
+        """All its key files."""
+        return (self.key, *self.more_keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,8 @@ class LedgerConfig:
                 f"key = {_quote(witness.key)}",
                 f"state = {_quote(witness.state)}",
             ]
+            if witness.more_keys:
+                lines.append(f"more_keys = [{', '.join(map(_quote, witness.more_keys))}]")
         return "\n".join(lines) + "\n"
 
     @classmethod
@@ -118,9 +130,10 @@ class LedgerConfig:
         for number, value in enumerate(cast("list[Any]", raw)):
             where = f"{path}: [[witness]] {number + 1}"
             item = _table(value, where)
-            _refuse_unknown(item, {"name", "key", "state"}, where)
+            _refuse_unknown(item, {"name", "key", "state", "more_keys"}, where)
+            more = _texts(item, "more_keys", where)
             witnesses.append(
-                WitnessConfig(_text(item, "name", where), _text(item, "key", where), _text(item, "state", where))
+                WitnessConfig(_text(item, "name", where), _text(item, "key", where), _text(item, "state", where), more)
             )
         if len({w.name for w in witnesses}) != len(witnesses) or len({w.state for w in witnesses}) != len(witnesses):
             raise SetupError(f"{path}: two witnesses share a name or a state file")
@@ -170,6 +183,13 @@ def _text(table: dict[str, Any], key: str, where: str, default: str | None = Non
     if not isinstance(value, str) or not value:
         raise SetupError(f"{where}: {key} is missing or not a text")
     return value
+
+
+def _texts(table: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
+    value = table.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in cast("list[Any]", value)):
+        raise SetupError(f"{where}: {key} is not a list of texts")
+    return tuple(cast("list[str]", value))
 
 
 def _refuse_unknown(table: dict[str, Any], known: set[str], where: str) -> None:

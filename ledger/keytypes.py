@@ -234,6 +234,15 @@ class _CosignatureMlDsa44(_Timed):
         return _ml_dsa_private(seed).sign(message)
 
 
+def has_ml_dsa() -> bool:
+    """Whether this machine can make and check ML-DSA-44 signatures."""
+    try:
+        _ml_dsa_private(bytes(SEED_SIZE))
+    except SetupError:
+        return False
+    return True
+
+
 def _ml_dsa_private(seed: bytes) -> MLDSA44PrivateKey:
     try:
         from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey

@@ -22,7 +22,7 @@ from .checkpoint import Checkpoint
 from .config import CONFIG_FILE, LedgerConfig, WitnessConfig, ledger_path
 from .disk import storage, sync_folder, write_file
 from .keys import check_roles, read_key, write_key
-from .note import COSIGNATURE_ED25519, ED25519, SignerKey
+from .note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, ED25519, SignerKey
 from .policy import Policy
 from .public import CHECKPOINTS, PUBLIC_FOLDER
 from .state import STATE_FILE, Head, State
@@ -35,6 +35,13 @@ POLICY_FILE = "policy.txt"
 AUTHORS_FILE = "authors.txt"
 AUTHOR_KEY = "keys/author.key"
 LOG_KEY = "keys/log.key"
+
+WITNESS_KEYS = {
+    "ed25519": (COSIGNATURE_ED25519,),
+    "ml-dsa-44": (COSIGNATURE_ML_DSA_44,),
+    "both": (COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44),
+}
+"""Which keys a new witness gets; with `both` its vote in the policy needs both signatures."""
 
 _WITNESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", re.ASCII)
 
@@ -49,26 +56,35 @@ class Contents:
 
 
 def make_directory(
-    path: Path, *, author: str, origin: str | None, policy: int | str | bytes | None, witnesses: Sequence[str]
+    path: Path,
+    *,
+    author: str,
+    origin: str | None,
+    policy: int | str | bytes | None,
+    witnesses: Sequence[str],
+    witness_keys: str = "ed25519",
 ) -> None:
     """Make a ledger directory at `path` (absent or empty); see `Ledger.init`."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{path} exists and is not empty: choose a new directory")
+    kinds = WITNESS_KEYS.get(witness_keys)
+    if kinds is None:
+        raise UsageError(f"witness keys are {', '.join(WITNESS_KEYS)}, not {witness_keys!r}")
     try:
         author_key = SignerKey.generate(author, ED25519)
         log_key = SignerKey.generate(origin or f"{author}/log", ED25519)
-        witness_keys = [SignerKey.generate(name, COSIGNATURE_ED25519) for name in witnesses]
+        signers = [tuple(SignerKey.generate(name, kind) for kind in kinds) for name in witnesses]
     except EvidenceError as error:
         raise UsageError(str(error)) from None
     if len(set(witnesses)) != len(witnesses) or not all(_WITNESS.fullmatch(name) for name in witnesses):
         raise UsageError("witness names are letters, digits and ._/-, each used once")
-    policy_text = _policy_text(policy, log_key, witness_keys)
+    policy_text = _policy_text(policy, log_key, signers)
     temporary = path.with_name(f".tmp-{os.getpid():x}-{os.urandom(4).hex()}-{path.name}")
     with storage(f"making {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(mode=0o700)
         try:
-            _fill(temporary, author_key, log_key, witness_keys, policy_text)
+            _fill(temporary, author_key, log_key, signers, policy_text)
             if path.exists():
                 path.rmdir()
             temporary.rename(path)
@@ -78,18 +94,27 @@ def make_directory(
             raise
 
 
-def _fill(folder: Path, author: SignerKey, log: SignerKey, witnesses: Sequence[SignerKey], policy_text: bytes) -> None:
+def _fill(
+    folder: Path,
+    author: SignerKey,
+    log: SignerKey,
+    witnesses: Sequence[tuple[SignerKey, ...]],
+    policy_text: bytes,
+) -> None:
     (folder / PUBLIC_FOLDER / CHECKPOINTS).mkdir(parents=True)
     (folder / "keys").mkdir(mode=0o700)
     (folder / "witnesses").mkdir(mode=0o700)
     write_key(folder / AUTHOR_KEY, author)
     write_key(folder / LOG_KEY, log)
     configs: list[WitnessConfig] = []
-    for key in witnesses:
-        file = key.name.replace("/", "-")
-        config = WitnessConfig(key.name, f"keys/witness-{file}.key", f"witnesses/{file}.db")
-        write_key(folder / config.key, key)
-        with Witness.create(key.name, key, folder / config.state) as witness:
+    for keys in witnesses:
+        name = keys[0].name
+        file = name.replace("/", "-")
+        more = tuple(f"keys/witness-{file}-{_label(key)}.key" for key in keys[1:])
+        config = WitnessConfig(name, f"keys/witness-{file}.key", f"witnesses/{file}.db", more)
+        for key_file, key in zip(config.key_files, keys, strict=True):
+            write_key(folder / key_file, key)
+        with Witness.create(name, keys, folder / config.state) as witness:
             witness.add_log(log.name, [log.verifier])
         configs.append(config)
     config = LedgerConfig(author=author.name, origin=log.name, witnesses=tuple(configs))
@@ -108,7 +133,11 @@ def _fill(folder: Path, author: SignerKey, log: SignerKey, witnesses: Sequence[S
     sync_folder(folder)
 
 
-def _policy_text(policy: int | str | bytes | None, log: SignerKey, witnesses: Sequence[SignerKey]) -> bytes:
+def _label(key: SignerKey) -> str:
+    return "ml-dsa-44" if key.kind == COSIGNATURE_ML_DSA_44 else "ed25519"
+
+
+def _policy_text(policy: int | str | bytes | None, log: SignerKey, witnesses: Sequence[tuple[SignerKey, ...]]) -> bytes:
     lines = [f"log {log.verifier}"]
     if isinstance(policy, (str, bytes)):
         # the log's key is made here, so a given policy cannot name it yet
@@ -119,7 +148,14 @@ def _policy_text(policy: int | str | bytes | None, log: SignerKey, witnesses: Se
         if policy is not None and not 1 <= policy <= count:
             raise UsageError(f"{policy} of {count} witnesses cannot be asked for")
         names = [f"w{number + 1}" for number in range(count)]
-        lines += [f"witness {name} {key.verifier}" for name, key in zip(names, witnesses, strict=True)]
+        for name, keys in zip(names, witnesses, strict=True):
+            if len(keys) == 1:
+                lines.append(f"witness {name} {keys[0].verifier}")
+                continue
+            # a vote is all of the witness's signatures: who can forge one kind of them has no vote yet
+            parts = [f"{name}-{_label(key)}" for key in keys]
+            lines += [f"witness {part} {key.verifier}" for part, key in zip(parts, keys, strict=True)]
+            lines.append(f"group {name} all {' '.join(parts)}")
         if count:
             lines += [f"group witnesses {needed} {' '.join(names)}", "quorum witnesses"]
         else:
@@ -148,10 +184,12 @@ def read_directory(path: Path) -> Contents:
 def read_keys(path: Path, config: LedgerConfig) -> WriterKeys:
     """The private keys of a sequencing process; `SetupError` if one is missing or serves two roles."""
     author, log = read_key(path / AUTHOR_KEY), read_key(path / LOG_KEY)
-    witnesses = tuple(read_key(ledger_path(path, witness.key)) for witness in config.witnesses)
+    witnesses = tuple(
+        tuple(read_key(ledger_path(path, file)) for file in witness.key_files) for witness in config.witnesses
+    )
     if author.name != config.author or log.name != config.origin:
         raise SetupError(f"{path / CONFIG_FILE} names other keys than those in keys/")
     roles = [("author", author.verifier.public), ("log", log.verifier.public)]
-    roles += [(f"witness {key.name}", key.verifier.public) for key in witnesses]
+    roles += [(f"witness {key.name}", key.verifier.public) for keys in witnesses for key in keys]
     check_roles(roles)
     return WriterKeys(author, log, witnesses)

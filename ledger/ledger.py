@@ -101,15 +101,19 @@ class Ledger:
         origin: str | None = None,
         policy: int | str | bytes | None = None,
         witnesses: Sequence[str] = (),
+        witness_keys: str = "ed25519",
     ) -> Self:
         """Make a ledger directory with fresh keys and open it.
 
         `author` and `origin` (default AUTHOR/log) are key names, recommended as URLs without scheme. `witnesses` are
         key names of witnesses that cosign in this process; `policy` is how many of them are the quorum (default: a
         majority), or the witness, group and quorum lines of a tlog-policy. Without witnesses the quorum is `none`.
+        `witness_keys`: "ed25519", "ml-dsa-44" or "both" (then a witness's vote needs both of its signatures).
         """
         folder = Path(path)
-        make_directory(folder, author=author, origin=origin, policy=policy, witnesses=witnesses)
+        make_directory(
+            folder, author=author, origin=origin, policy=policy, witnesses=witnesses, witness_keys=witness_keys
+        )
         if not witnesses and policy is None:
             _log.info("%s has no witnesses: nothing dates its entries, and a restored backup cannot be noticed", folder)
         return cls.open(folder)

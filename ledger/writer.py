@@ -57,7 +57,8 @@ class WriterKeys:
 
     author: SignerKey
     log: SignerKey
-    witnesses: tuple[SignerKey, ...]
+    witnesses: tuple[tuple[SignerKey, ...], ...]
+    """The keys of each witness of log.toml, in its order."""
 
 
 @dataclass(slots=True)
@@ -525,9 +526,9 @@ class Writer:
 
     def _open_witnesses(self) -> list[Witness]:
         self._witnesses = []
-        for config, key in zip(self._config.witnesses, self._keys.witnesses, strict=True):
+        for config, keys in zip(self._config.witnesses, self._keys.witnesses, strict=True):
             try:
-                self._witnesses.append(Witness(config.name, key, ledger_path(self._directory, config.state)))
+                self._witnesses.append(Witness(config.name, keys, ledger_path(self._directory, config.state)))
             except SetupError as error:
                 # one witness less is what a quorum is for
                 _log.warning("witness %s does not open: %s", config.name, error)

@@ -76,13 +76,15 @@ def check_people(
         if config is not None and log_key.name != config.origin:
             found.false(LOG_KEY, "it is not the key of log.toml's origin", _RESTORE)
     for witness in config.witnesses if config is not None else ():
-        key = _key(ledger_path(directory, witness.key), witness.key, found)
-        if key is not None:
+        for file in witness.key_files:
+            key = _key(ledger_path(directory, file), file, found)
+            if key is None:
+                continue
             roles.append((f"witness {key.name}", key.verifier.public))
             if key.name != witness.name:
-                found.false(witness.key, f"it is the key of {key.name}, not of {witness.name}", _RESTORE)
+                found.false(file, f"it is the key of {key.name}, not of {witness.name}", _RESTORE)
             elif policy is not None and key.verifier not in [known.key for known in policy.witnesses]:
-                found.notes.append(f"the policy does not name the witness {key.name} with its key")
+                found.notes.append(f"the policy does not name the witness {key.name} with the key of {file}")
     with found.reading("keys/", _RESTORE):
         check_roles(roles)
 

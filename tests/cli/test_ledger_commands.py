@@ -12,6 +12,8 @@ from plausible.ledger.policy import Policy
 from plausible.ledger.proof import TlogProof, verify_proof
 from plausible.ledger.tree import hash_leaf
 
+from tests.ledger.keys import needs_ml_dsa
+
 
 def test_init_says_what_to_give_and_what_to_serve(pd, tmp_path: Path) -> None:
     names = ("--witness", "a.example", "--witness", "b.example")
@@ -241,3 +243,15 @@ def test_a_log_whose_tiles_are_another_tree(pd, studio) -> None:
 def test_tiles_that_are_gone(pd, studio) -> None:
     shutil.rmtree(studio.ledger / "public" / "tile")
     assert pd("log", "list", "--ledger", studio.ledger).code == 4
+
+
+@needs_ml_dsa
+def test_witnesses_with_post_quantum_keys(pd) -> None:
+    made = pd("init", "a.ledger", "--author", "models.example/a", "--witness", "a.example", "--witness-keys", "both")
+    assert made.code == 0
+    lines = Path("a.ledger/policy.txt").read_text().splitlines()
+    assert [line.split()[:2] for line in lines[1:4]] == [
+        ["witness", "w1-ed25519"], ["witness", "w1-ml-dsa-44"], ["group", "w1"],
+    ]  # fmt: skip
+    assert pd("fsck", "a.ledger").code == 0
+    assert pd("init", "b.ledger", "--author", "models.example/b", "--witness-keys", "rsa").code == 2

@@ -6,7 +6,9 @@ import hashlib
 from typing import Any
 
 import numpy as np
+import pytest
 from plausible.ledger import seeds
+from plausible.ledger.keytypes import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, has_ml_dsa
 from plausible.ledger.note import ED25519, SignerKey
 from plausible.schemas.record import (
     Batch,
@@ -32,6 +34,9 @@ TIME = "2026-01-02T03:04:05.000006Z"
 SECRET = bytes(range(32, 64))
 SEED = bytes(range(32))
 PIXELS = np.arange(64 * 64 * 3, dtype=np.uint32).astype(np.uint8).reshape(64, 64, 3)
+
+needs_ml_dsa = pytest.mark.skipif(not has_ml_dsa(), reason="this machine's cryptography package has no ML-DSA-44")
+COSIGNER_KINDS = [COSIGNATURE_ED25519, pytest.param(COSIGNATURE_ML_DSA_44, marks=needs_ml_dsa)]
 
 
 def header(signer: SignerKey = AUTHOR, seq: int = 0, prev: str = NO_PREVIOUS) -> Header:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from plausible.ledger import keytypes
 from plausible.ledger.note import (
     COSIGNATURE_ED25519,
-    COSIGNATURE_ML_DSA_44,
     ED25519,
     MAX_SIGNATURES,
     Note,
@@ -21,8 +20,10 @@ from plausible.ledger.note import (
 from plausible.ledger.wire import decode_base64
 from plausible.schemas.errors import EvidenceError, UsageError
 
+from tests.ledger.keys import COSIGNER_KINDS
+
 SEED = bytes(range(32))
-KINDS = [ED25519, COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44]
+KINDS = [ED25519, *COSIGNER_KINDS]
 
 
 def test_published_verifier_keys(vectors: Any) -> None:

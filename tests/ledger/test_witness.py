@@ -29,6 +29,8 @@ from plausible.ledger.witness import (
 )
 from plausible.schemas.errors import EvidenceError, SetupError, UsageError
 
+from tests.ledger.keys import needs_ml_dsa
+
 NAME = "witness.example/w"
 SIGNER = SignerKey(NAME, COSIGNATURE_ED25519, bytes(range(32)))
 LOG = SignerKey("log.example/a", ED25519, bytes(range(1, 33)))
@@ -144,6 +146,7 @@ def test_lines_of_strangers_are_not_passed_on(witness: Witness) -> None:
     assert [s.name for s in kept.signatures] == [LOG.name, NAME]
 
 
+@needs_ml_dsa
 def test_two_keys_sign(tmp_path: Path) -> None:
     post_quantum = SignerKey.generate(NAME, COSIGNATURE_ML_DSA_44)
     with Witness.create(NAME, [SIGNER, post_quantum], tmp_path / "w.db") as made:
