@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..ledger.archive import dated_by
 from ..ledger.authors import Authors
 from ..ledger.checkpoint import Checkpoint
 from ..ledger.evidence import Evidence
@@ -129,11 +130,10 @@ class LogSource:
 
     def existence_time(self, index: int) -> int | None:
         """POSIX seconds at which the quorum had seen the entry; None without witnesses."""
-        if self.ledger is not None:
-            try:
-                return self.ledger.dated_by(index).existence_time
-            except PlausibleError:
-                pass
+        policy = self.policy
+        if policy is not None and isinstance(self.log.source, DirectorySource):
+            with contextlib.suppress(PlausibleError):
+                return dated_by(self.log, index, policy).existence_time
         return None if self.accepted is None else self.accepted.existence_time
 
 

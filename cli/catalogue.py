@@ -14,11 +14,13 @@ from typer.core import TyperGroup
 
 from . import (
     absence,
+    archive,
     attribute,
     calibrate,
     config,
     doctor,
     fsck,
+    gc,
     init,
     keys,
     log,
@@ -74,6 +76,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("log", "open"), RECORD, "disclose fields of a record, provably", log.open_record),
     Command(("log", "checkpoint"), RECORD, "print the signed checkpoint and who vouches for it", log.checkpoint),
     Command(("log", "index"), RECORD, "recompute and sign the absence index", absence.sign_index),
+    Command(("log", "archive"), RECORD, "list the kept checkpoints, and what dates an entry", archive.archive),
     Command(("vault", "list"), RECORD, "list the records that are here", vault.list_records),
     Command(("vault", "show"), RECORD, "print a whole record (private)", vault.show),
     Command(("vault", "erase"), RECORD, "delete a record for good", vault.erase),
@@ -87,6 +90,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("pack",), VERIFY, "make one archive for a court", pack.pack),
     Command(("node", "serve"), OPERATE, "serve a ledger's public folder over HTTP", node.serve),
     Command(("fsck",), OPERATE, "re-derive everything a log stores and name what is false", fsck.fsck),
+    Command(("gc",), OPERATE, "delete partial tiles that full ones made needless", gc.gc),
     Command(("doctor",), OPERATE, "what is installed, what is missing and what to do", doctor.doctor),
     Command(("config",), OPERATE, "the effective settings and where each came from", config.config),
 )

@@ -48,7 +48,6 @@ def _check(where: str | None, policy: Path | None, cross_check: bool) -> Report:
     from ..ledger.config import CONFIG_FILE
     from ..ledger.fsck import check_ledger, check_log
     from ..ledger.reader import DirectorySource
-    from ..schemas.errors import SetupError
 
     place = sources.place(where)
     with output.stages() as tell:
@@ -60,13 +59,8 @@ def _check(where: str | None, policy: Path | None, cross_check: bool) -> Report:
         if (place / CONFIG_FILE).is_file():
             given = sources.policy(policy) if policy is not None else None
             return check_ledger(place, policy=given, cross_check=cross_check, progress=tell)
-        for folder in (place / "public", place):
-            if (folder / "tile").is_dir() or any(
-                (folder / name).is_file() for name in ("checkpoint", "checkpoint.pending")
-            ):
-                source = DirectorySource(folder)
-                return check_log(source, policy=sources.policy(policy), cross_check=cross_check, progress=tell)
-    raise SetupError(f"{place} is no ledger and no public folder of one: it has neither log.toml nor a checkpoint")
+        source = DirectorySource(sources.public_folder(place))
+        return check_log(source, policy=sources.policy(policy), cross_check=cross_check, progress=tell)
 
 
 def _print(report: Report) -> None:

@@ -78,22 +78,26 @@ def show(
 def prove(
     which: Which,
     ledger: LedgerFolder = None,
+    dated: Annotated[
+        bool, typer.Option("--dated", help="Under the first checkpoint that covers the entry, which dates it earliest.")
+    ] = False,
     out: Out = None,
     force: ForceOption = False,
 ) -> None:
     """\b
         pd log prove image.png --ledger studio.ledger
-        pd log prove 3 --ledger studio.ledger --out face.png.tlog-proof
+        pd log prove 3 --ledger studio.ledger --dated --out face.png.tlog-proof
 
     Write a proof that an entry is in the log: one file that anyone can check offline.
 
-    For a picture it goes beside it, as IMAGE.tlog-proof, where `pd verify` looks for it.
+    For a picture it goes beside it, as IMAGE.tlog-proof, where `pd verify` looks for it. It is made under the latest
+    checkpoint, which says most about the log; with --dated, under the one that says earliest when the entry existed.
 
     Python: plausible.ledger.Ledger.proof
     """
     with sources.own(ledger) as opened:
         index, image = sources.index_of(opened, which)
-        data = opened.proof(index)
+        data = opened.proof(index, at=opened.dated_by(index) if dated else None)
     _deliver(data, out, image, ".tlog-proof", force)
 
 

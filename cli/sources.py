@@ -37,6 +37,16 @@ def folder(flag: str | None) -> Path:
     return value
 
 
+def public_folder(where: Path) -> Path:
+    """What may be served of a folder: its `public/`, or itself if it is a copy of one; `SetupError` if neither."""
+    from ..schemas.errors import SetupError
+
+    for found in (where / "public", where):
+        if (found / "tile").is_dir() or any((found / name).is_file() for name in ("checkpoint", "checkpoint.pending")):
+            return found
+    raise SetupError(f"{where} is no ledger and no public folder of one: it has neither log.toml nor a checkpoint")
+
+
 @contextlib.contextmanager
 def own(flag: str | None, mode: Literal["read", "append"] = "read") -> Generator[Ledger]:
     """The user's own ledger, open until the block ends."""

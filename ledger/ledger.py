@@ -25,6 +25,7 @@ from typing import Any, Self
 
 from ..schemas.errors import EvidenceError, PlausibleError, SetupError, UsageError
 from ..schemas.record import REPLAY_FIELDS, Record
+from . import archive
 from .config import LedgerConfig, ledger_path
 from .disk import StorageFull
 from .entry import Entry, parse_entry
@@ -33,7 +34,7 @@ from .layout import make_directory, read_directory, read_keys
 from .note import VerifierKey
 from .policy import AcceptedCheckpoint
 from .proof import make_proof
-from .public import CHECKPOINTS, PUBLIC_FOLDER
+from .public import PUBLIC_FOLDER
 from .reader import DirectorySource, TiledLog
 from .receipt import ACCEPTED, AWAITABLE, WITNESSED, Receipt
 from .record import make_opening
@@ -345,12 +346,8 @@ class Ledger:
         return make_proof(index, path, at.note, self.entry(index)).encode()
 
     def dated_by(self, index: int) -> AcceptedCheckpoint:
-        """The first kept checkpoint that covers an entry: the one whose existence time dates it."""
-        sizes = sorted(int(path.name) for path in (self.public / CHECKPOINTS).glob("[0-9]*") if path.name.isdecimal())
-        for size in sizes:
-            if size > index:
-                return self.policy.check(self.log.checkpoint_bytes(f"{CHECKPOINTS}/{size}"))
-        raise UsageError(f"no witnessed checkpoint covers entry {index} yet")
+        """The first kept checkpoint that covers an entry: the one whose existence time dates it; see archive.py."""
+        return archive.dated_by(self.log, index, self.policy)
 
     def opening(self, index: int, fields: Iterable[str] = REPLAY_FIELDS) -> bytes:
         """An opening of these fields of the record behind an entry; `context` is always among them.

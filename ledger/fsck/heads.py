@@ -46,6 +46,11 @@ def read_heads(source: Source, folder: Path | None, policy: Policy | None, found
         if head is not None and str(head.checkpoint.size) != name:
             found.false(file, f"it is a head of size {head.checkpoint.size}, kept under another", RESTORE)
         heads.append(head)
+    if folder is not None and heads[0] is not None:
+        own = f"{CHECKPOINTS}/{heads[0].checkpoint.size}"
+        if all(head is None or head.file != own for head in heads) and not (folder / own).exists():
+            what = "the kept copy of checkpoint is missing: what it dates would be dated later"
+            found.unread(own, what, "open the ledger once: it is written anew from state.db; or restore it")
     if folder is None:
         served = heads[0].checkpoint.size if heads[0] is not None else None
         if served is not None and source.fetch(f"{CHECKPOINTS}/{served}", MAX_NOTE_BYTES) is not None:
