@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import output, sources
+from . import output, sources, vaultkeys
 from .options import JsonOption, PolicyOption
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def _check(where: str | None, policy: Path | None, cross_check: bool) -> Report:
     from ..ledger.reader import DirectorySource
 
     place = sources.place(where)
+    # a question for the passphrase comes before the progress bar
+    key = vaultkeys.to_check(place) if isinstance(place, Path) else None
     with output.stages() as tell:
         if isinstance(place, str):
             from ..node.client import HttpSource
@@ -58,7 +60,7 @@ def _check(where: str | None, policy: Path | None, cross_check: bool) -> Report:
                 return check_log(source, policy=sources.policy(policy), cross_check=cross_check, progress=tell)
         if (place / CONFIG_FILE).is_file():
             given = sources.policy(policy) if policy is not None else None
-            return check_ledger(place, policy=given, cross_check=cross_check, progress=tell)
+            return check_ledger(place, policy=given, cross_check=cross_check, progress=tell, vault_key=key)
         source = DirectorySource(sources.public_folder(place))
         return check_log(source, policy=sources.policy(policy), cross_check=cross_check, progress=tell)
 

@@ -38,6 +38,14 @@ def init(
     witness_keys: Annotated[
         WitnessKeys, typer.Option(help="What the witnesses sign with; `both`: a vote needs both signatures.")
     ] = WitnessKeys.ED25519,
+    vault_key: Annotated[
+        Path | None,
+        typer.Option("--vault-key", metavar="FILE", help="Encrypt the vault with this key file, made if absent."),
+    ] = None,
+    vault_passphrase: Annotated[
+        bool,
+        typer.Option("--vault-passphrase", help="Encrypt the vault with a passphrase. [asks, or PD_VAULT_PASSPHRASE]"),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """\b
@@ -50,17 +58,31 @@ def init(
     key). Only DIR/public may be served; everything else is private. Without witnesses nobody but you says when
     something was logged.
 
+    With --vault-key or --vault-passphrase the private records are encrypted, and where the setting vault_key
+    (PD_VAULT_KEY) or PD_VAULT_PASSPHRASE names the key. Commands take it from there, or ask on the terminal.
+
     Python: plausible.ledger.Ledger.init
     """
     from ..ledger import Ledger
     from ..ledger.layout import AUTHORS_FILE, POLICY_FILE
+    from ..ledger.vaultkey import PASSPHRASE_VARIABLE
     from ..schemas.errors import UsageError
+    from . import vaultkeys
 
     names = tuple(witness or ())
     if quorum is not None and quorum > len(names):
         raise UsageError(f"a quorum of {quorum} needs at least {quorum} witnesses; {len(names)} named")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} exists and is not empty: choose a new directory")
+    key = vaultkeys.new(vault_key, vault_passphrase, PASSPHRASE_VARIABLE, folder) or vaultkeys.given()
     with Ledger.init(
-        folder, author=author, origin=origin, policy=quorum, witnesses=names, witness_keys=witness_keys.value
+        folder,
+        author=author,
+        origin=origin,
+        policy=quorum,
+        witnesses=names,
+        witness_keys=witness_keys.value,
+        vault_key=key,
     ) as ledger:
         found = {
             "folder": str(folder),
@@ -69,6 +91,7 @@ def init(
             "policy": str(folder / POLICY_FILE),
             "authors": str(folder / AUTHORS_FILE),
             "witnesses": list(names),
+            "encrypted": key is not None,
         }
     if as_json:
         output.document("plausible.init/1", found)
@@ -77,6 +100,7 @@ def init(
     output.result(f"author    {found['author']}")
     output.result(f"log       {found['origin']}")
     output.result(f"witnesses {', '.join(names) or 'none: nobody else says when something was logged'}")
+    output.result(f"vault     {'encrypted' if key is not None else 'in the clear: pd vault encrypt'}")
     output.result(
         f"give verifiers {found['policy']} and {found['authors']}; serve {folder / 'public'} and nothing else"
     )

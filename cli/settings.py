@@ -55,6 +55,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("auditor_key", "path", None, "private key file that signs reports"),
     Setting("inception", "path", None, "Inception weights (safetensors) for 004's feature distance"),
     Setting("max_age", "number", None, "absence counts only under a checkpoint at most so many seconds old"),
+    Setting("vault_key", "path", None, "key file of an encrypted vault (a passphrase: PD_VAULT_PASSPHRASE)"),
     Setting("device", "word", "cpu", "where generators run: `cpu`, `cuda`, `cuda:1`, `mps`"),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}

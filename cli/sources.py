@@ -51,8 +51,10 @@ def public_folder(where: Path) -> Path:
 def own(flag: str | None, mode: Literal["read", "append"] = "read") -> Generator[Ledger]:
     """The user's own ledger, open until the block ends."""
     from ..ledger import Ledger
+    from . import vaultkeys
 
-    ledger = Ledger.open(folder(flag), mode=mode)
+    path = folder(flag)
+    ledger = Ledger.open(path, mode=mode, vault_key=vaultkeys.opening(path, append=mode == "append"))
     try:
         yield ledger
     finally:

@@ -254,8 +254,24 @@ def _ledgers(stack: contextlib.ExitStack, flags: list[str] | None, offline: bool
 
             found.append(TiledLog(stack.enter_context(HttpSource(place))))
         elif place is not None:
-            found.append(place)
+            found.append(_folder(stack, place))
     return found
+
+
+def _folder(stack: contextlib.ExitStack, place: Path) -> Any:
+    """A folder as its path, or opened where its vault is encrypted and the key is known here."""
+    if not (place / "log.toml").is_file():
+        return place
+    from . import vaultkeys
+
+    key = vaultkeys.opening(place)
+    if key is None:
+        return place
+    from ..ledger import Ledger
+
+    ledger = Ledger.open(place, mode="read", vault_key=key)
+    stack.callback(ledger.close)
+    return ledger
 
 
 def model_folders(flags: list[Path] | None) -> list[Path]:

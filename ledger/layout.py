@@ -28,6 +28,7 @@ from .public import CHECKPOINTS, PUBLIC_FOLDER
 from .state import STATE_FILE, Head, State
 from .tree import EMPTY_ROOT
 from .vault import VAULT_FILE, Vault
+from .vaultkey import VaultKey
 from .witness import Witness
 from .writer import WriterKeys
 
@@ -63,6 +64,7 @@ def make_directory(
     policy: int | str | bytes | None,
     witnesses: Sequence[str],
     witness_keys: str = "ed25519",
+    vault_key: VaultKey | None = None,
 ) -> None:
     """Make a ledger directory at `path` (absent or empty); see `Ledger.init`."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -84,7 +86,7 @@ def make_directory(
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir(mode=0o700)
         try:
-            _fill(temporary, author_key, log_key, signers, policy_text)
+            _fill(temporary, author_key, log_key, signers, policy_text, vault_key)
             if path.exists():
                 path.rmdir()
             temporary.rename(path)
@@ -100,6 +102,7 @@ def _fill(
     log: SignerKey,
     witnesses: Sequence[tuple[SignerKey, ...]],
     policy_text: bytes,
+    vault_key: VaultKey | None,
 ) -> None:
     (folder / PUBLIC_FOLDER / CHECKPOINTS).mkdir(parents=True)
     (folder / "keys").mkdir(mode=0o700)
@@ -129,7 +132,7 @@ def _fill(
         head=Head(0, EMPTY_ROOT, note),
         origin=log.name,
     ).close()
-    Vault.create(folder / VAULT_FILE).close()
+    Vault.create(folder / VAULT_FILE, key=vault_key).close()
     sync_folder(folder)
 
 

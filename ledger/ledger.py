@@ -44,6 +44,7 @@ from .state import STATE_FILE, ModelRow, State
 from .tiles import WIDTH
 from .tree import inclusion_path
 from .vault import MODEL, VAULT_FILE, Submission, Vault
+from .vaultkey import VaultKey
 from .writer import Counters, Writer
 
 _log = logging.getLogger("plausible.ledger")
@@ -57,7 +58,15 @@ class Ledger:
     """An open ledger directory. Thread-safe; use it as a context manager or `close` it."""
 
     def __init__(
-        self, path: Path, *, mode: str, on_error: str, second_writer: str, await_state: str, spool: Path | None
+        self,
+        path: Path,
+        *,
+        mode: str,
+        on_error: str,
+        second_writer: str,
+        await_state: str,
+        spool: Path | None,
+        vault_key: VaultKey | None = None,
     ) -> None:
         """Use `Ledger.open` or `Ledger.init`."""
         _check_options(mode, on_error, second_writer, await_state)
@@ -66,6 +75,7 @@ class Ledger:
         self._on_error = on_error
         self._second_writer = second_writer
         self._spool = spool
+        self._vault_key = vault_key
         self.await_state = await_state
         contents = read_directory(path)
         self.config: LedgerConfig = contents.config
@@ -83,7 +93,7 @@ class Ledger:
             self._open_writer()
             state = self._writer_now().state
         else:
-            self._reader = (State(path / STATE_FILE, readonly=True), Vault(path / VAULT_FILE, readonly=True))
+            self._reader = self._open_reader()
             state = self._reader[0]
         chain = state.chain
         self.author_vkey = chain.author
@@ -103,6 +113,7 @@ class Ledger:
         policy: int | str | bytes | None = None,
         witnesses: Sequence[str] = (),
         witness_keys: str = "ed25519",
+        vault_key: VaultKey | Path | str | None = None,
     ) -> Self:
         """Make a ledger directory with fresh keys and open it.
 
@@ -110,14 +121,23 @@ class Ledger:
         key names of witnesses that cosign in this process; `policy` is how many of them are the quorum (default: a
         majority), or the witness, group and quorum lines of a tlog-policy. Without witnesses the quorum is `none`.
         `witness_keys`: "ed25519", "ml-dsa-44" or "both" (then a witness's vote needs both of its signatures).
+        With `vault_key` (a `VaultKey`, or the path of a key file), or where PD_VAULT_KEY or PD_VAULT_PASSPHRASE name
+        one, the vault is encrypted from the start.
         """
         folder = Path(path)
+        key = _vault_key(vault_key) or VaultKey.from_environment()
         make_directory(
-            folder, author=author, origin=origin, policy=policy, witnesses=witnesses, witness_keys=witness_keys
+            folder,
+            author=author,
+            origin=origin,
+            policy=policy,
+            witnesses=witnesses,
+            witness_keys=witness_keys,
+            vault_key=key,
         )
         if not witnesses and policy is None:
             _log.info("%s has no witnesses: nothing dates its entries, and a restored backup cannot be noticed", folder)
-        return cls.open(folder)
+        return cls.open(folder, vault_key=key)
 
     @classmethod
     def open(
@@ -129,6 +149,7 @@ class Ledger:
         second_writer: str = "enqueue",
         await_state: str = "none",
         spool: Path | str | None = None,
+        vault_key: VaultKey | Path | str | None = None,
     ) -> Self:
         """Open a ledger directory.
 
@@ -138,6 +159,8 @@ class Ledger:
         await_state    how far `append` and wrapped calls wait: "none" (a kill loses what is still in memory),
                        "accepted" (durable), "sequenced" or "witnessed"
         spool          another place for the journal than log.toml's
+        vault_key      what opens an encrypted vault: a `VaultKey`, or the path of a key file; None: what
+                       PD_VAULT_KEY or PD_VAULT_PASSPHRASE name
 
         Raises `SetupError` with one sentence for everything that keeps the ledger from opening.
         """
@@ -148,6 +171,7 @@ class Ledger:
             second_writer=second_writer,
             await_state=await_state,
             spool=None if spool is None else Path(spool),
+            vault_key=_vault_key(vault_key),
         )
 
     def _open_writer(self) -> None:
@@ -159,7 +183,18 @@ class Ledger:
             on_error=self._on_error,
             second_writer=self._second_writer,
             spool=self._spool or ledger_path(self.path, self.config.spool),
+            vault_key=self._vault_key,
         )
+        # a forked child opens its own, also after the environment was cleared
+        self._vault_key = self._writer.vault.key
+
+    def _open_reader(self) -> tuple[State, Vault]:
+        state = State(self.path / STATE_FILE, readonly=True)
+        try:
+            return state, Vault(self.path / VAULT_FILE, readonly=True, key=self._vault_key)
+        except BaseException:
+            state.close()
+            raise
 
     def _writer_now(self) -> Writer:
         """The writer of this process; after a fork the child opens one of its own, at the first use."""
@@ -467,6 +502,10 @@ class Ledger:
         self._lookup.lock = threading.Lock()
         self._lock = threading.RLock()
         self._recorder.after_fork()
+
+
+def _vault_key(value: VaultKey | Path | str | None) -> VaultKey | None:
+    return VaultKey.from_file(value) if isinstance(value, (str, Path)) else value
 
 
 def _check_options(mode: str, on_error: str, second_writer: str, await_state: str) -> None:

@@ -275,7 +275,9 @@ class Sequencer:
 
     def _accept_one(self, acceptance: Acceptance, submission: Submission) -> Accepted | None:
         """One entry, or None for a submission that cannot become one: it must not stop those behind it."""
-        # neither happens with what this program writes into the vault
+        # none of this happens with what this program writes into the vault
+        if submission.fault is not None:
+            return self._refuse(submission, submission.fault)
         if submission.draw is not None and acceptance.draw_used(submission.draw):
             return self._refuse(submission, f"its draw {submission.draw} was used before")
         head: ChainHead = acceptance.next()

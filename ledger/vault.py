@@ -3,19 +3,29 @@
 A submission is written here first (step 1 of an append) and is taken into the chain by whoever sequences, in the order
 of its id. A second process needs nothing else: its submission waits here until the lock's holder takes it.
 
-Private: records hold seeds, prompts and states. A thief of this file reads them; he cannot forge entries. Erasing a
-record removes it and its secret; what stays says only that something was committed to.
+Private: records hold seeds, prompts and states. A thief of this file reads them unless it is encrypted (sealing.py); he
+cannot forge entries. Erasing a record removes it, its secret and its key; what stays says only that something was
+committed to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..schemas.errors import SetupError, UsageError
 from .config import LAYOUT_VERSION
 from .database import Database
+from .sealing import SEALED_VERSION, RowChanged, Seal, read_header
+from .vaultkey import KEY_VARIABLE, PASSPHRASE_VARIABLE, Header, VaultKey, VaultLocked, wanted
+
+_log = logging.getLogger("plausible.ledger")
 
 VAULT_FILE = "vault.db"
 
@@ -33,11 +43,19 @@ CREATE TABLE submission (
     pixels BLOB,
     file BLOB,
     commitment BLOB UNIQUE,
-    secret BLOB,                        -- record secret; NULL once erased
-    record BLOB                         -- plausible.record/1 as JCS; NULL once erased
+    secret BLOB,                        -- record secret; NULL once erased, and where the vault is encrypted
+    record BLOB                         -- plausible.record/1 as JCS, or secret and record sealed; NULL once erased
 ) STRICT;
 CREATE INDEX submission_pixels ON submission (pixels)
 """
+
+_COLUMNS = "s.key, s.kind, s.model, s.name, s.draw, s.pixels, s.file, s.commitment, s.secret, s.record, s.id"
+_SEALED = f"SELECT {_COLUMNS}, k.data_key, k.wrapped FROM submission s LEFT JOIN record_key k ON k.submission = s.id"  # noqa: S608
+_PLAIN = f"SELECT {_COLUMNS}, NULL, NULL FROM submission s"  # noqa: S608  (column names from this file)
+_INSERT = (
+    "INSERT INTO submission (key, kind, model, name, draw, pixels, file, commitment, secret, record) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,45 +73,234 @@ class Submission:
     secret: bytes | None = None
     record: bytes | None = None
     id: int = 0
+    fault: str | None = None
+    """Why this row must not be logged: it is not what was sealed."""
 
 
 class Vault:
     """An open `vault.db`; any number of processes may add, each in its own transaction."""
 
-    def __init__(self, path: Path, *, readonly: bool = False) -> None:
-        self.db = Database(path, ddl=VAULT_DDL, version=LAYOUT_VERSION, readonly=readonly)
+    def __init__(
+        self, path: Path, *, readonly: bool = False, key: VaultKey | None = None, locked: bool = False
+    ) -> None:
+        """Open a vault; an encrypted one with `key`, or what the environment names (`VaultKey.from_environment`).
+
+        `locked` leaves an encrypted one shut: only `submissions` and what needs no key can be asked.
+        `SetupError` if it is absent or damaged, or plain although a key is given; `VaultLocked` if the key is missing
+        or wrong.
+        """
+        self.db = Database(path, ddl=VAULT_DDL, version=SEALED_VERSION, readonly=readonly)
+        self._key = key
+        self._seal: Seal | None = None
+        self._locked = False
+        try:
+            if not self.encrypted:
+                self._refuse_stripped(key, readonly)
+                return
+            if locked:
+                self._locked = True
+                return
+            if self._key is None:
+                self._key = VaultKey.from_environment()
+            self._seal = self._load(self.db.rows)
+        except BaseException:
+            self.db.close()
+            raise
+
+    def _refuse_stripped(self, key: VaultKey | None, readonly: bool) -> None:
+        """Who can write to the file could put a plain vault in its place, to have the next records in the clear."""
+        path = self.db.path
+        if self.db.row("SELECT count(*) FROM sqlite_master WHERE name = 'vault_header'")[0]:
+            raise SetupError(f"{path} is damaged: it says that it is plain and has the header of an encrypted vault")
+        if key is not None:
+            raise SetupError(f"{path} is not encrypted, but a key was given: pd vault encrypt makes it so")
+        if not readonly:
+            for name in (KEY_VARIABLE, PASSPHRASE_VARIABLE):
+                if os.environ.get(name):
+                    raise SetupError(
+                        f"{path} is not encrypted, but {name} is set: pd vault encrypt makes it so, or unset {name}"
+                    )
 
     @classmethod
-    def create(cls, path: Path) -> Vault:
+    def create(cls, path: Path, *, key: VaultKey | None = None) -> Vault:
         """Make an empty vault. Never done implicitly: an emptied vault would hide that records are gone."""
         Database.create(path, ddl=VAULT_DDL, version=LAYOUT_VERSION)
-        return cls(path)
+        if key is None:
+            return cls(path)
+        from .rekey import encrypt
+
+        encrypt(path, key)
+        return cls(path, key=key)
 
     def close(self) -> None:
         """Close the database."""
         self.db.close()
 
+    # --- keys ---
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether records are sealed here, as the file says now."""
+        return self.db.row("PRAGMA user_version")[0] >= SEALED_VERSION
+
+    @property
+    def seal(self) -> Seal | None:
+        """The opened keys; None for a plain vault."""
+        return self._seal
+
+    @property
+    def key(self) -> VaultKey | None:
+        """What opened this vault."""
+        return self._key
+
+    def header(self) -> Header:
+        """The header of an encrypted vault, as the file says now."""
+        row = self.db.row("SELECT header FROM vault_header")
+        if row is None:
+            raise SetupError(f"{self.db.path} is damaged: its header is gone")
+        return read_header(row[0], self.db.path)
+
+    def refresh(self, rows: Callable[[str], list[Any]] | None = None) -> Seal | None:
+        """The keys as they stand now: another process may have encrypted the vault, or rotated its keys.
+
+        After a rotation of the wrapping key alone what is open here stays valid; else the key in hand must open the new
+        keys, or `SetupError` says to open the ledger again.
+        """
+        read = self.db.rows if rows is None else rows
+        if self._seal is None:
+            if read("PRAGMA user_version")[0][0] >= SEALED_VERSION:
+                raise SetupError(
+                    f"{self.db.path} was encrypted by another process: open the ledger again, with its key"
+                )
+            return None
+        found = read("SELECT header, (SELECT max(id) FROM vault_key WHERE purpose = 'records') FROM vault_header")
+        if not found:
+            raise SetupError(f"{self.db.path} is damaged: its header is gone")
+        stored, current = found[0]
+        if stored == self._seal.stored and current == self._seal.current:
+            return self._seal
+        try:
+            self._seal = self._load(read)
+        except SetupError as error:
+            if current != self._seal.current:
+                raise SetupError(
+                    f"the keys of {self.db.path} were rotated by another process: open the ledger again ({error})"
+                ) from error
+            self._seal = replace(self._seal, stored=stored)
+        return self._seal
+
+    def _load(self, read: Callable[[str], list[Any]]) -> Seal:
+        found = read("SELECT header FROM vault_header")
+        if not found:
+            raise SetupError(f"{self.db.path} is damaged: its header is gone")
+        if self._key is None:
+            raise VaultLocked(wanted(self.db.path, read_header(found[0][0], self.db.path).kdf))
+        return Seal.load(found[0][0], read("SELECT id, purpose, wrapped FROM vault_key"), self._key, self.db.path)
+
+    # --- rows ---
+
     def add(self, submissions: Sequence[Submission]) -> None:
         """Make submissions durable in one transaction; those whose key is already there are left alone."""
-        rows = [
-            (s.key, s.kind, s.model, s.name, s.draw, s.pixels, s.file, s.commitment, s.secret, s.record)
-            for s in submissions
-        ]
+        sealed = [] if self._seal is None else [self._seal.seal_record(s) for s in submissions]
         with self.db.transaction() as connection:
-            connection.executemany(
-                "INSERT INTO submission (key, kind, model, name, draw, pixels, file, commitment, secret, record) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
-                rows,
-            )
+            seal = self.refresh(lambda query: connection.execute(query).fetchall())
+            if seal is None:
+                connection.executemany(_INSERT, [(*_clear(s), s.secret, s.record) for s in submissions])
+                return
+            keys: list[tuple[int, int, bytes]] = []
+            for submission, (key, record) in zip(submissions, sealed, strict=True):
+                cursor = connection.execute(_INSERT, (*_clear(submission), None, record))
+                if cursor.rowcount == 1 and cursor.lastrowid is not None:
+                    number = cursor.lastrowid
+                    keys.append((number, seal.current, seal.seal_key(number, submission, key)))
+            connection.executemany("INSERT INTO record_key (submission, data_key, wrapped) VALUES (?, ?, ?)", keys)
+
+    def put_back(self, submissions: Sequence[Submission]) -> None:
+        """Rows of a backup under the ids they had; `SetupError` if another row stands there. Nothing is replaced."""
+        with self.db.transaction() as connection:
+            seal = self.refresh(lambda query: connection.execute(query).fetchall())
+            for row in submissions:
+                secret, record = row.secret, row.record
+                key = None
+                if seal is not None and not (row.kind == GENERATION and record is None):
+                    key, record = seal.seal_record(row)
+                    secret = None
+                try:
+                    if seal is not None and key is not None:
+                        connection.execute(
+                            "INSERT INTO record_key (submission, data_key, wrapped) VALUES (?, ?, ?)",
+                            (row.id, seal.current, seal.seal_key(row.id, row, key)),
+                        )
+                    connection.execute(
+                        "INSERT INTO submission (key, kind, model, name, draw, pixels, file, commitment, secret, "
+                        "record, id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        (*_clear(row), secret, record, row.id),
+                    )
+                except sqlite3.IntegrityError:
+                    raise SetupError(
+                        f"another row stands where submission {row.id} was: nothing was put back"
+                    ) from None
 
     def after(self, submission: int, limit: int) -> list[Submission]:
-        """The submissions with ids above `submission`, in their order, without record and secret; at most `limit`."""
-        rows = self.db.rows(
-            "SELECT key, kind, model, name, draw, pixels, file, commitment, NULL, NULL, id FROM submission "
-            "WHERE id > ? ORDER BY id LIMIT ?",
-            (submission, limit),
-        )
-        return [Submission(*row) for row in rows]
+        """The submissions with ids above `submission`, in their order, without record and secret; at most `limit`.
+
+        Of an encrypted vault each row is held against its seal; one that was changed carries a `fault`.
+        """
+        # while rows are still being sealed a plain one is told by its secret; the record itself is not needed
+        seal, rows = self._read("WHERE s.id > ? ORDER BY s.id LIMIT ?", (submission, limit), record="NULL")
+        found: list[Submission] = []
+        for *columns, data_key, wrapped in rows:
+            row = Submission(*columns)
+            fault = None
+            if seal is not None and wrapped is not None:
+                try:
+                    seal.open_key(row.id, row, data_key, wrapped)
+                except RowChanged as error:
+                    fault = str(error)
+            elif seal is not None and seal.header.complete:
+                # an erased record has no key either, but it was taken long before: nothing erased waits
+                fault = f"submission {row.id} of vault.db stands in the clear in an encrypted vault"
+            found.append(replace(row, secret=None, fault=fault))
+        return found
+
+    def rows_after(self, submission: int, limit: int = 256) -> list[Submission]:
+        """Whole rows with ids above `submission`, opened; record and secret are None where they were erased.
+
+        `RowChanged` if one of them is not what was sealed.
+        """
+        seal, rows = self._read("WHERE s.id > ? ORDER BY s.id LIMIT ?", (submission, limit))
+        return [self._opened(seal, row) for row in rows]
+
+    def _read(self, where: str, values: Sequence[Any], *, record: str = "s.record") -> tuple[Seal | None, list[Any]]:
+        """Rows as stored, and the keys that open them, also while another process encrypts or rotates."""
+        rows: list[Any] = []
+        for _ in range(3):
+            seal = self.refresh()
+            query = (_PLAIN if seal is None else _SEALED).replace("s.record", record)
+            rows = self.db.rows(f"{query} {where}", values)
+            if seal is None:
+                self.refresh()  # were they sealed between the two, this says so: they must not look erased
+                return None, rows
+            if all(row[-2] is None or row[-2] in seal.keys for row in rows):
+                return seal, rows
+        return self._seal, rows  # of a data key that is not there: `open_key` refuses the row
+
+    def _opened(self, seal: Seal | None, columns: Sequence[Any]) -> Submission:
+        *clear, data_key, wrapped = columns
+        row = Submission(*clear)
+        if seal is None:
+            return row
+        if wrapped is None:
+            if (row.record is not None or row.kind != GENERATION) and seal.header.complete:
+                raise RowChanged(f"submission {row.id} of vault.db stands in the clear in an encrypted vault")
+            return row
+        key = seal.open_key(row.id, row, data_key, wrapped)
+        if row.record is None:
+            if row.kind == GENERATION:
+                raise RowChanged(f"the record of submission {row.id} of vault.db is gone, but it was not erased")
+            return row
+        record, secret = seal.open_record(row.id, row, key, row.record)
+        return replace(row, record=record, secret=secret)
 
     def id_of(self, key: bytes) -> int | None:
         """The id under which a submission is stored."""
@@ -107,45 +314,82 @@ class Vault:
 
     def record(self, commitment: bytes) -> tuple[bytes, bytes]:
         """(record JCS, record secret) behind a commitment; `SetupError` if absent, `UsageError` if erased."""
-        row = self.db.row("SELECT record, secret FROM submission WHERE commitment = ?", (commitment,))
-        if row is None:
+        seal, rows = self._read("WHERE s.commitment = ?", (commitment,))
+        if not rows:
             raise SetupError("this vault has no record behind that entry: it belongs to another writer")
-        if row[0] is None or row[1] is None:
+        found = self._opened(seal, rows[0])
+        if found.record is None or found.secret is None:
             raise UsageError("the record behind that entry was erased")
-        return row[0], row[1]
+        return found.record, found.secret
 
     def generations(self) -> Iterator[tuple[bytes, bytes, bytes]]:
         """(commitment, record JCS, secret) of all generations that were not erased, in the order of submission."""
         last = 0
-        while rows := self.db.rows(
-            "SELECT id, commitment, record, secret FROM submission "
-            "WHERE id > ? AND commitment IS NOT NULL AND record IS NOT NULL ORDER BY id LIMIT 256",
-            (last,),
-        ):
-            for _, commitment, record, secret in rows:
-                yield commitment, record, secret
-            last = rows[-1][0]
+        while rows := self.rows_after(last):
+            for row in rows:
+                if row.commitment is not None and row.record is not None and row.secret is not None:
+                    yield row.commitment, row.record, row.secret
+            last = rows[-1].id
 
     def submissions(self) -> Iterator[Submission]:
-        """Every submission whole, records and secrets included, in the order of submission."""
+        """Every submission whole, records and secrets included and opened, in the order of submission.
+
+        One that is not what was sealed comes without record and secret, and with a `fault`. Of a vault that was opened
+        `locked` all come without record and secret.
+        """
+        if self._locked:
+            yield from self._clear_submissions()
+            return
         last = 0
-        while rows := self.db.rows(
-            "SELECT key, kind, model, name, draw, pixels, file, commitment, secret, record, id FROM submission "
-            "WHERE id > ? ORDER BY id LIMIT 256",
-            (last,),
-        ):
-            for row in rows:
-                yield Submission(*row)
+        while found := self._read("WHERE s.id > ? ORDER BY s.id LIMIT ?", (last, 256)):
+            seal, rows = found
+            if not rows:
+                return
+            for columns in rows:
+                try:
+                    yield self._opened(seal, columns)
+                except RowChanged as error:
+                    yield replace(Submission(*columns[:-2]), secret=None, record=None, fault=str(error))
+            last = rows[-1][10]
+
+    def _clear_submissions(self) -> Iterator[Submission]:
+        last = 0
+        query = _PLAIN.replace("s.secret, s.record", "NULL, NULL") + " WHERE s.id > ? ORDER BY s.id LIMIT 256"
+        while rows := self.db.rows(query, (last,)):
+            for columns in rows:
+                yield Submission(*columns[:-2])
             last = rows[-1][10]
 
     def erase(self, commitment: bytes) -> None:
-        """Delete a record and its secret, overwriting the pages. The log is never rewritten."""
+        """Delete a record, its secret and its key, overwriting the pages. The log is never rewritten."""
         self.db.command("PRAGMA secure_delete = ON")
         with self.db.transaction() as connection:
+            seal = self.refresh(lambda query: connection.execute(query).fetchall())
+            if seal is not None:
+                connection.execute(
+                    "DELETE FROM record_key WHERE submission = (SELECT id FROM submission WHERE commitment = ?)",
+                    (commitment,),
+                )
             cursor = connection.execute(
                 "UPDATE submission SET record = NULL, secret = NULL WHERE commitment = ?", (commitment,)
             )
             if cursor.rowcount != 1:
                 raise SetupError("this vault has no record behind that entry")
-        # the deleted text still stands in the write-ahead log until it is folded in and emptied
-        self.db.command("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.fold()
+
+    def fold(self) -> bool:
+        """Empty the write-ahead log, where deleted bytes still stand; False if a reader kept it from being emptied."""
+        for _ in range(5):
+            if self.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0:
+                return True
+            time.sleep(0.05)
+        _log.warning("%s-wal is in use and keeps what was deleted until its last user closes it", self.db.path)
+        return False
+
+
+def _clear(row: Submission) -> tuple[Any, ...]:
+    """The columns that stay in the clear."""
+    return (row.key, row.kind, row.model, row.name, row.draw, row.pixels, row.file, row.commitment)
+
+
+__all__ = ["GENERATION", "MODEL", "VAULT_DDL", "VAULT_FILE", "Submission", "Vault"]

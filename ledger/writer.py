@@ -35,6 +35,7 @@ from .recorder.journal import Journal
 from .sequencer import Accepted, Sequencer
 from .state import STATE_FILE, State
 from .vault import GENERATION, VAULT_FILE, Submission, Vault
+from .vaultkey import VaultKey
 from .witness import Witness
 
 _log = logging.getLogger("plausible.ledger")
@@ -98,21 +99,22 @@ class Writer:
         on_error: str,
         second_writer: str,
         spool: Path,
+        vault_key: VaultKey | None = None,
     ) -> None:
         self._directory = directory
         self._config = config
         self._keys = keys
         self._policy = policy
         self._spooling = on_error == "spool"
-        self.journal = Journal(spool)
         self.progress = Progress()
         self.counters = Counters()
         self.state = State(directory / STATE_FILE)
         try:
-            self.vault = Vault(directory / VAULT_FILE)
+            self.vault = Vault(directory / VAULT_FILE, key=vault_key)
         except BaseException:
             self.state.close()
             raise
+        self.journal = Journal(spool, self.vault.seal)
         self.draws = DrawPool(self.state, keep=8 * BLOCK, blocks=16) if self._spooling else DrawPool(self.state)
         self._lock = SequencerLock(directory / LOCK_FILE)
         self._sequencer: Sequencer | None = None

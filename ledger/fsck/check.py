@@ -15,6 +15,7 @@ from ..public import CHECKPOINT, PENDING, PUBLIC_FOLDER
 from ..reader import DirectorySource, Source, TiledLog
 from ..state import State
 from ..tree import EMPTY_ROOT
+from ..vaultkey import VaultKey
 from . import cross
 from .edge import Edge
 from .entries import Chains, Rows
@@ -67,9 +68,18 @@ def check_log(
 
 
 def check_ledger(
-    directory: Path, *, policy: Policy | None = None, cross_check: bool = False, progress: Progress = _silent
+    directory: Path,
+    *,
+    policy: Policy | None = None,
+    cross_check: bool = False,
+    progress: Progress = _silent,
+    vault_key: VaultKey | None = None,
 ) -> Report:
-    """Check a ledger directory, public and private half; `SetupError` if it is none. `policy`: not the directory's."""
+    """Check a ledger directory, public and private half; `SetupError` if it is none. `policy`: not the directory's.
+
+    `vault_key` opens an encrypted vault (None: what the environment names); without it a finding says that its records
+    were not read, and the rest is checked.
+    """
     found = Findings()
     config = read_config(directory, found)
     policy = policy or read_policy(directory, found)
@@ -99,13 +109,14 @@ def check_ledger(
             if last is not None:
                 check_prev(snapshot, *last, found)
             found.done.append("state.db against the entries")
-        check_vault(directory, snapshot, rows, chains.lost, found, progress)
-        found.done.append("every record in vault.db against its entry's commitment")
+        checked = check_vault(directory, snapshot, rows, chains.lost, found, progress, vault_key)
+        if checked.records:
+            found.done.append("every record in vault.db against its entry's commitment")
         check_lookup(directory, TiledLog(source), rows, (size, root), chains.lost, found)
         found.done.append("lookup.db against the entries")
         check_people(directory, config, policy, snapshot.chain.author if snapshot else None, found)
         if config is not None:
-            check_journal(directory, config, found)
+            check_journal(directory, config, checked.seal, found)
         if snapshot is not None:
             check_models(directory, snapshot.models, found)
         found.done.append("keys, witnesses, journal, manifests and weights of the registered models")

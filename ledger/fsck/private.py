@@ -20,12 +20,15 @@ from ..note import SignerKey
 from ..policy import Policy
 from ..recorder.journal import Journal
 from ..registry import MODELS_FOLDER, RegisteredModel
+from ..sealing import Seal
 from ..state import ModelRow
+from ..vaultkey import VaultLocked
 from ..weights import MANIFEST_FILE, WEIGHTS_FILE, check_weights
 from ..witness import WITNESS_DDL, WITNESS_VERSION
 from .databases import structure, version_of
 from .findings import Findings
 from .heads import KnownHead, check_head
+from .vault import GIVE_KEY
 
 _RESTORE = "restore the file from a backup"
 _NEW_WITNESS = "stop using this witness: make a new one with a new key, and change the policy"
@@ -139,11 +142,14 @@ def _witness(
     return heads
 
 
-def check_journal(directory: Path, config: LedgerConfig, found: Findings) -> None:
-    """The spool: whole submissions only."""
-    journal = Journal(ledger_path(directory, config.spool))
+def check_journal(directory: Path, config: LedgerConfig, seal: Seal | None, found: Findings) -> None:
+    """The spool: whole submissions only. `seal` opens what was sealed."""
+    journal = Journal(ledger_path(directory, config.spool), seal)
     try:
         contents = journal.read()
+    except VaultLocked as error:
+        found.unread(config.spool, str(error), GIVE_KEY)
+        return
     except SetupError as error:
         found.false(config.spool, str(error), "keep the file; what is whole in it can still be taken up")
         return

@@ -1,12 +1,14 @@
 """vault.db against the entries: every record opens its entry's commitment, and every own entry has its row.
 
 An erased record is no finding: its row stays, without record and secret. A record that is there is committed to again,
-field by field, and its stored values are held against their digests.
+field by field, and its stored values are held against their digests. Of an encrypted vault that does not open with what
+was given only the columns in the clear are checked, and a finding says that the records were not read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +16,79 @@ from ...schemas.errors import PlausibleError, SetupError
 from ...schemas.record import Record
 from ...schemas.text import digest_text
 from ..record import commit, open_record
+from ..sealing import SEALED_VERSION, SEALING_DDL, Seal
 from ..state import ModelRow
 from ..vault import GENERATION, MODEL, VAULT_DDL, VAULT_FILE, Submission, Vault
+from ..vaultkey import VaultKey, VaultLocked
 from .databases import structure, version_of
 from .entries import Rows
 from .findings import RESTORE_VAULT, Findings, Progress
+from .sealed import check_sealing
 from .state import Snapshot
 
 MAX_RECORD = 64 * 1024 * 1024
 
 
+GIVE_KEY = "name its key (PD_VAULT_KEY, PD_VAULT_PASSPHRASE or vault_key) and check again"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """How far the vault was read: `records` is false if none were, `seal` opens what the journal holds."""
+
+    records: bool
+    seal: Seal | None = None
+
+
 def check_vault(
-    directory: Path, snapshot: Snapshot | None, rows: Rows, lost: int, found: Findings, progress: Progress
-) -> None:
+    directory: Path,
+    snapshot: Snapshot | None,
+    rows: Rows,
+    lost: int,
+    found: Findings,
+    progress: Progress,
+    key: VaultKey | None = None,
+) -> Checked:
     """Hold every row of the vault against its entry, and the own chain's entries against the vault."""
     path = directory / VAULT_FILE
-    if not structure(path, VAULT_DDL, RESTORE_VAULT, found):
-        return
     try:
-        if version_of(path) < 1:
+        version = version_of(path) if path.is_file() else 1
+        ddl = VAULT_DDL if version < SEALED_VERSION else ";\n".join((VAULT_DDL, *SEALING_DDL))
+        if not structure(path, ddl, RESTORE_VAULT, found):
+            return Checked(records=False)
+        if version < 1:
             found.false(VAULT_FILE, "it says that it has no version", RESTORE_VAULT)
-        vault = Vault(path, readonly=True)
+        vault, locked = _open(path, key)
     except SetupError as error:
         found.false(VAULT_FILE, str(error), RESTORE_VAULT)
-        return
+        return Checked(records=False)
     try:
         with vault.db.snapshot():
-            _Check(snapshot, rows, lost, found).run(vault, progress)
+            if version >= SEALED_VERSION:
+                check_sealing(vault.db, found)
+            sealed = _Check(snapshot, rows, lost, found, locked).run(vault, progress)
+        if locked:
+            what = f"{sealed} of its rows are encrypted and were not read: {locked}"
+            found.unread(VAULT_FILE, what, GIVE_KEY)
+        return Checked(not locked, vault.seal)
     except SetupError as error:
         found.false(VAULT_FILE, str(error), RESTORE_VAULT)
+        return Checked(records=False)
     finally:
         vault.close()
 
 
+def _open(path: Path, key: VaultKey | None) -> tuple[Vault, str]:
+    """The vault, and why it stays locked: "" if it does not."""
+    try:
+        return Vault(path, readonly=True, key=key), ""
+    except VaultLocked as error:
+        return Vault(path, readonly=True, locked=True), str(error)
+
+
 class _Check:
-    def __init__(self, snapshot: Snapshot | None, rows: Rows, lost: int, found: Findings) -> None:
+    def __init__(self, snapshot: Snapshot | None, rows: Rows, lost: int, found: Findings, locked: str) -> None:
+        self._locked = bool(locked)
         self._snapshot = snapshot
         self._rows = rows
         self._lost = lost
@@ -56,12 +96,16 @@ class _Check:
         self._models: dict[str, ModelRow] = {m.name: m for m in snapshot.models} if snapshot else {}
         self._registered: set[str] = set()
 
-    def run(self, vault: Vault, progress: Progress) -> None:
+    def run(self, vault: Vault, progress: Progress) -> int:
+        """Check every row; how many there are."""
         last, top = vault.last(), 0
         taken = self._snapshot.submission if self._snapshot else None
-        seen = 0
+        seen = count = 0
         for submission in vault.submissions():
             top = submission.id
+            count += 1
+            if submission.fault is not None:
+                self._found.false(VAULT_FILE, submission.fault, RESTORE_VAULT)
             seen += self._row(submission, taken)
             progress("vault", top, last)
         if last < top or (taken is not None and last < taken):
@@ -78,6 +122,7 @@ class _Check:
             for name in sorted(set(self._models) - self._registered):
                 what = f"model {name!r} is registered in state.db and was never submitted here"
                 self._found.false(VAULT_FILE, what, RESTORE_VAULT)
+        return count
 
     def _false(self, submission: Submission, what: str, index: int | None = None) -> None:
         self._found.false(VAULT_FILE, f"submission {submission.id}: {what}", RESTORE_VAULT, index)

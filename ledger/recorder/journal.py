@@ -3,6 +3,9 @@
     plausible.journal/1\n
     u32 length || first 8 bytes of SHA-256(payload) || payload        repeated; payload = JSON of one submission
 
+Where the vault is encrypted the payload is sealed with the vault's journal key (sealing.py), which no rotation
+replaces: what was spooled before one is taken in after it. A sealed payload that does not open stays where it is.
+
 Append-only, fsynced before `append` returns. A torn tail (the machine died in the middle of a write) is found by length
 and checksum, moved aside to `NAME.torn-N` and reported; the whole entries before it are kept. It is as private as the
 vault. Flushing is idempotent: every submission has a key, and the vault takes a key once.
@@ -21,7 +24,9 @@ from typing import Any
 
 from ...schemas.errors import EvidenceError, SetupError
 from ..disk import StorageBroken, storage, sync_folder
+from ..sealing import SEALED_FRAME, Seal
 from ..vault import Submission
+from ..vaultkey import VaultLocked
 from ..wire import decode_base64, encode_base64
 
 try:
@@ -47,8 +52,9 @@ class Contents:
 class Journal:
     """A journal file. Several processes may share it: every access holds the file's lock."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, seal: Seal | None = None) -> None:
         self.path = path
+        self._seal = seal
 
     def exists(self) -> bool:
         """Whether there may be something to flush."""
@@ -59,7 +65,7 @@ class Journal:
 
     def append(self, submissions: Sequence[Submission]) -> None:
         """Make submissions durable here; raises `SetupError` if that fails too."""
-        data = b"".join(_frame(s) for s in submissions)
+        data = b"".join(_frame(s, self._seal) for s in submissions)
         with self._open() as descriptor, storage(f"writing the journal {self.path}"):
             end = os.fstat(descriptor).st_size
             if end == 0:
@@ -79,7 +85,7 @@ class Journal:
         if not self.exists():
             return Contents((), 0, 0)
         with storage(f"reading the journal {self.path}"):
-            return parse(self.path.read_bytes(), str(self.path))
+            return parse(self.path.read_bytes(), str(self.path), self._seal)
 
     def flush(self, take: Callable[[Sequence[Submission]], None]) -> tuple[int, int]:
         """Hand everything to `take` (which must make it durable), then empty the file.
@@ -91,7 +97,7 @@ class Journal:
         with self._open() as descriptor:
             with storage(f"reading the journal {self.path}"):
                 data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-            contents = parse(data, str(self.path))
+            contents = parse(data, str(self.path), self._seal)
             for start in range(0, len(contents.submissions), 1000):
                 take(contents.submissions[start : start + 1000])
             with storage(f"writing the journal {self.path}"):
@@ -143,8 +149,10 @@ def _flush(descriptor: int, path: Path) -> None:
         raise StorageBroken(f"flushing {path} failed: {error.strerror or error}; check the disk") from error
 
 
-def _frame(submission: Submission) -> bytes:
+def _frame(submission: Submission, seal: Seal | None) -> bytes:
     payload = _encode(submission)
+    if seal is not None:
+        payload = seal.seal_frame(payload)
     return len(payload).to_bytes(4, "big") + hashlib.sha256(payload).digest()[:8] + payload
 
 
@@ -156,8 +164,11 @@ def _encode(submission: Submission) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode("utf-8")
 
 
-def parse(data: bytes, path: str = "journal") -> Contents:
-    """Read a journal's bytes; `SetupError` if it is not one. Stops before the first entry that is not whole."""
+def parse(data: bytes, path: str = "journal", seal: Seal | None = None) -> Contents:
+    """Read a journal's bytes. Stops before the first entry that is not whole.
+
+    Raises `SetupError` if it is no journal, or if a whole entry is sealed and `seal` does not open it: it is not torn.
+    """
     if not data:
         return Contents((), 0, 0)
     if not data.startswith(MAGIC):
@@ -174,12 +185,23 @@ def parse(data: bytes, path: str = "journal") -> Contents:
             break
         if hashlib.sha256(payload).digest()[:8] != data[position + 4 : start]:
             break
+        if payload.startswith(SEALED_FRAME):
+            payload = _unsealed(payload, path, seal)
         try:
             submissions.append(_decode(payload))
         except (ValueError, KeyError, TypeError, EvidenceError):
             break
         position = start + length
     return Contents(tuple(submissions), position, len(data) - position)
+
+
+def _unsealed(payload: bytes, path: str, seal: Seal | None) -> bytes:
+    if seal is None:
+        raise VaultLocked(f"{path} holds a sealed record and its vault was not opened with a key; nothing was taken")
+    try:
+        return seal.open_frame(payload)
+    except EvidenceError as error:
+        raise SetupError(f"{path} holds a sealed record that does not open ({error}); nothing was taken") from None
 
 
 def _decode(payload: bytes) -> Submission:

@@ -3,6 +3,7 @@
 kill POINT     appends, prints "INDEX LEAF" for each accepted entry, then dies by SIGKILL in the next append
 loop           appends and prints until it is killed
 append COUNT   appends COUNT entries as whatever writer it can be, prints "STATE INDEX" for each, closes
+rekey WHAT N   encrypts (or rotates the data key of) the vault file LEDGER, prints and dies at durable step N
 hold           opens the ledger, prints "open", and holds the lock until its standard input ends
 """
 
@@ -11,13 +12,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from plausible.ledger import Ledger
 from plausible.ledger.public import PublicFolder
+from plausible.ledger.rekey import encrypt, rotate_data
 from plausible.ledger.sequencer import Sequencer
 from plausible.ledger.state import State
 from plausible.ledger.vault import Vault
+from plausible.ledger.vaultkey import VaultKey
 from plausible.ledger.witness import Witness
 
 from tests.ledger.studio import picture
@@ -69,8 +73,26 @@ def arm(point: str) -> None:
     setattr(owner, name, step)
 
 
+def rekey(path: Path, what: str, number: int) -> None:
+    """Die by SIGKILL at a step of an encryption or rotation."""
+    seen: list[str] = []
+
+    def step(name: str) -> None:
+        seen.append(name)
+        if len(seen) == number:
+            print(f"dying at {name}", flush=True)
+            die()
+
+    key = VaultKey(bytes(range(32)), passphrase=False)
+    (encrypt if what == "encrypt" else rotate_data)(path, key, step=step)
+    print("survived", flush=True)
+
+
 def main() -> None:
     path, command, *rest = sys.argv[1:]
+    if command == "rekey":
+        rekey(Path(path), rest[0], int(rest[1]))
+        return
     ledger = Ledger.open(path)
     if command == "kill":
         for number in range(3):

@@ -22,7 +22,9 @@ from plausible.ledger.note import Note, SignerKey
 from plausible.ledger.policy import Policy
 from plausible.ledger.proof import TlogProof, make_proof, verify_proof
 from plausible.ledger.reader import DirectorySource, TiledLog
+from plausible.ledger.rekey import encrypt_vault
 from plausible.ledger.tree import MemoryTree, hash_leaf
+from plausible.ledger.vaultkey import VaultKey
 from plausible.ledger.witness import Cosigned, Witness
 from plausible.schemas.errors import EvidenceError, PolicyError, SetupError
 
@@ -69,7 +71,7 @@ def test_every_row_of_the_table_names_a_test_that_exists() -> None:
     rows = re.findall(
         r"^\| (?!part|---)(.+?) \|.*\|.*\| (.*) \|$", (ROOT / "docs/security.md").read_text(), re.MULTILINE
     )
-    assert len(rows) == 7
+    assert len(rows) == 8
     for part, shown in rows:
         names = re.findall(r"\[`(test_\w+)`\]\((\.\./tests/[\w/]+\.py)\)", shown)
         assert names, part
@@ -182,6 +184,21 @@ def test_a_stolen_vault_reads_and_forges_nothing(victim: Victim) -> None:
     forged = sign_entry(entry.generation.model_copy(update={"predicate": predicate}), thief)
     with pytest.raises(PolicyError, match="not among the authors"):
         verify_entry(parse_entry(forged), victim.authors)
+
+
+def test_a_stolen_encrypted_vault_reads_nothing(victim: Victim) -> None:
+    """Key and file apart open nothing; together they are a plain vault."""
+    key = VaultKey.make_file(victim.path.parent / "vault.key")
+    with Ledger.open(victim.path, mode="read") as ledger:
+        secret = ledger.vault.record(next(ledger.vault.generations())[0])[1]
+    assert secret in (victim.path / "vault.db").read_bytes(), "the control"
+    encrypt_vault(victim.path, key)
+    assert not any(secret in path.read_bytes() for path in victim.path.glob("vault.db*"))
+    for other in (None, VaultKey(bytes(32), passphrase=False)):
+        with pytest.raises(SetupError, match="vault"):
+            Ledger.open(victim.path, mode="read", vault_key=other)
+    with Ledger.open(victim.path, mode="read", vault_key=key) as ledger:
+        assert len(list(ledger.records())) == 2
 
 
 def test_a_changed_model_file_does_not_load(tmp_path: Path) -> None:
