@@ -32,6 +32,7 @@ from . import (
     report,
     vault,
     verify,
+    witness,
 )
 
 RECORD, VERIFY, OPERATE = "Record", "Verify", "Operate"
@@ -60,6 +61,10 @@ GROUPS: dict[str, tuple[str, str]] = {
     "keys": (
         RECORD,
         "\b\n    pd keys show author.key\n\nPrivate keys in files, and their public text.",
+    ),
+    "witness": (
+        OPERATE,
+        "\b\n    pd witness init notary --name witness.example/notary\n\nA witness: its key, and the logs it watches.",
     ),
     "node": (OPERATE, "\b\n    pd node serve studio.ledger\n\nServices that speak the log's protocols over HTTP."),
 }
@@ -95,6 +100,12 @@ COMMANDS: tuple[Command, ...] = (
     Command(("report",), VERIFY, "render a report as one HTML file", report.report),
     Command(("pack",), VERIFY, "make one archive for a court", pack.pack),
     Command(("node", "serve"), OPERATE, "serve a ledger's public folder over HTTP", node.serve),
+    Command(("node", "witness"), OPERATE, "cosign logs for others", node.witness),
+    Command(("witness", "init"), OPERATE, "make a witness", witness.init),
+    Command(("witness", "add"), OPERATE, "watch a log", witness.add),
+    Command(("witness", "remove"), OPERATE, "watch a log no more", witness.remove),
+    Command(("witness", "list"), OPERATE, "list the watched logs and what they were caught in", witness.list_logs),
+    Command(("witness", "pull"), OPERATE, "watch the new logs of a published list", witness.pull),
     Command(("fsck",), OPERATE, "re-derive everything a log stores and name what is false", fsck.fsck),
     Command(("gc",), OPERATE, "delete partial tiles that full ones made needless", gc.gc),
     Command(("doctor",), OPERATE, "what is installed, what is missing and what to do", doctor.doctor),

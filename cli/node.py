@@ -31,3 +31,36 @@ def serve(
         output.note(f"serving {public_folder(folder)} at {address}; Ctrl-C ends it")
 
     run(folder, host=host, port=port, ready=ready)
+
+
+def witness(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A witness's folder, made by pd witness init.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 lets the system choose.")] = 8101,
+) -> None:
+    """\b
+        pd witness init notary --name witness.example/notary
+        pd node witness notary --port 8101
+
+    Cosign the logs that this witness watches, each only forwards (C2SP tlog-witness).
+
+    Every answer leaves after the state is on the disk. Put a web server with TLS before it. Ends with Ctrl-C or
+    SIGTERM, after the requests in hand.
+
+    Python: plausible.node.witness.service.create_app
+    """
+    from ..node.serving import run
+    from ..node.witness.directory import open_witness
+    from ..node.witness.service import create_app
+
+    with open_witness(folder) as opened:
+        if opened.frozen is not None:
+            from ..schemas.errors import SetupError
+
+            raise SetupError(opened.frozen)
+        watched = sum(bool(log.keys) for log in opened.logs())
+
+        def ready(address: str) -> None:
+            output.note(f"{opened.name} watches {watched} logs at {address}; Ctrl-C ends it")
+
+        run(create_app(opened), host=host, port=port, ready=ready)

@@ -57,7 +57,9 @@ class HttpSource:
         """The file at `path`, or None if the log has none. `EvidenceError` beyond `limit` bytes, else `PeerError`."""
         if not all(_SEGMENT.fullmatch(segment) for segment in path.split("/")):
             raise EvidenceError(f"{path[:80]!r} is not a path inside a log")
-        url = f"{self.url}/{path}"
+        return self._fetch(f"{self.url}/{path}", limit)
+
+    def _fetch(self, url: str, limit: int) -> bytes | None:
         pause = self._pause
         for attempt in range(1, self._tries + 1):
             try:
@@ -68,6 +70,10 @@ class HttpSource:
                 time.sleep(passing.wait if passing.wait is not None else pause)
                 pause *= 2
         raise PeerError(f"{url}: never tried")
+
+    def fetch_base(self, limit: int) -> bytes | None:
+        """The file at `url` itself; as `fetch`."""
+        return self._fetch(self.url, limit)
 
     def _get(self, url: str, limit: int) -> bytes | None:
         end = time.monotonic() + self._deadline
@@ -119,3 +125,12 @@ def _retry_after(answer: httpx.Response) -> float | None:
     """The seconds a peer asks us to wait, at most five."""
     text = answer.headers.get("Retry-After", "")
     return min(float(text), 5.0) if re.fullmatch(r"[0-9]{1,6}", text, re.ASCII) else None
+
+
+def fetch_file(url: str, limit: int) -> bytes:
+    """One file of at most `limit` bytes at a URL; `PeerError` if there is none, `EvidenceError` if it is larger."""
+    with HttpSource(url) as source:
+        data = source.fetch_base(limit)
+    if data is None:
+        raise PeerError(f"there is nothing at {url}")
+    return data

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from ..ledger.reader import DirectorySource
 from ..ledger.tiles import MAX_BUNDLE_BYTES, parse_path
 from ..schemas.errors import EvidenceError, SetupError
+from . import serving
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -85,19 +86,4 @@ def run(folder: Path, *, host: str, port: int, ready: Callable[[str], None] = la
 
     Raises `SetupError` if the address is taken or the extra is missing.
     """
-    import socket
-
-    app = create_app(folder)
-    try:
-        import uvicorn
-    except ImportError:
-        raise SetupError("serving needs uvicorn: pip install 'plausible-deniability[node]'") from None
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise SetupError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
-    with listener:
-        bound = listener.getsockname()[1]
-        ready(f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}")
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
-        server.run(sockets=[listener])
+    serving.run(create_app(folder), host=host, port=port, ready=ready)

@@ -8,7 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plausible.ledger.checkpoint import Checkpoint
+from plausible.ledger.cosignature import verify_subtree_cosignature
 from plausible.ledger.note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, ED25519, Note, SignerKey, VerifierKey
-from plausible.ledger.tree import EMPTY_ROOT, MemoryTree, hash_leaf, verify_consistency
+from plausible.ledger.tree import (
+    EMPTY_ROOT,
+    MemoryTree,
+    hash_leaf,
+    subtree_consistency_path,
+    subtree_root,
+    verify_consistency,
+)
 from plausible.ledger.witness import (
     MAX_REQUEST_BYTES,
     AddCheckpointRequest,
     Cosigned,
+    Guard,
     OutOfStep,
     Refused,
+    SignSubtreeRequest,
+    SubtreeSigned,
     Witness,
     parse_add_checkpoint_request,
 )
@@ -198,7 +210,7 @@ def test_unusable_state_files(tmp_path: Path) -> None:
     with Witness.create(NAME, SIGNER, tmp_path / "newer"):
         pass
     db = sqlite3.connect(tmp_path / "newer")
-    db.execute("PRAGMA user_version = 2")
+    db.execute("PRAGMA user_version = 3")
     db.close()
     for name in ("rubbish", "empty", "newer"):
         with pytest.raises(SetupError):
@@ -215,16 +227,16 @@ def test_a_witness_needs_cosignature_keys_of_its_name(tmp_path: Path) -> None:
 
 def test_commits_are_durable(witness: Witness) -> None:
     """The pragmas took effect: write-ahead log, and a flush at every commit."""
-    db = witness._db
+    db = witness._state._db
     assert db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     assert db.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
 def test_nothing_is_signed_if_the_state_cannot_be_written(witness: Witness) -> None:
-    witness._db.execute("PRAGMA query_only = ON")
+    witness._state._db.execute("PRAGMA query_only = ON")
     with pytest.raises(SetupError, match="witness state"):
         witness.add_checkpoint(0, [], note(5))
-    witness._db.execute("PRAGMA query_only = OFF")
+    witness._state._db.execute("PRAGMA query_only = OFF")
     assert witness.add_checkpoint(0, [], note(7)).status == 200
     assert witness.logs()[0].size == 7
 
@@ -400,3 +412,199 @@ def test_a_request_that_was_cosigned_twice_is_dated_anew(tmp_path: Path) -> None
             outcome = made.add_checkpoint(0 if expected == 100 else 5, [], note(5))
             (verified,) = Note.parse(note(5)[:-1] + b"\n" + outcome.body).verify([SIGNER.verifier])
             assert verified.time == expected
+
+
+# --- batches ---
+
+
+def test_a_batch_is_answered_in_its_order_and_in_one_commit(tmp_path: Path) -> None:
+    other = SignerKey("log.example/b", ED25519, bytes(range(2, 34)))
+    with Witness.create(NAME, SIGNER, tmp_path / "w.db") as made:
+        made.add_logs([(LOG.name, [LOG.verifier]), (other.name, [other.verifier])])
+        before = made._state.read("SELECT commits FROM witness")[0][0]
+        foreign = Checkpoint(other.name, 4, TREE.root(4)).sign(other).encode()
+        answers = made.handle_all([
+            AddCheckpointRequest(0, (), note(3)).encode(),
+            b"rubbish",
+            AddCheckpointRequest(0, (), foreign).encode(),
+            AddCheckpointRequest(3, tuple(TREE.consistency(3, 9)), note(9)).encode(),
+            AddCheckpointRequest(3, tuple(TREE.consistency(3, 7)), note(7)).encode(),
+        ])  # fmt: skip
+        assert [answer.status for answer in answers] == [200, 400, 200, 200, 409]
+        assert [log.size for log in made.logs()] == [9, 4]
+        assert made._state.read("SELECT commits FROM witness")[0][0] == before + 1
+
+
+def test_a_batch_whose_commit_fails_signs_nothing(witness: Witness) -> None:
+    witness._state._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(SetupError, match="witness state"):
+        witness.handle_all([AddCheckpointRequest(0, (), note(5)).encode(), b"rubbish"])
+    witness._state._db.execute("PRAGMA query_only = OFF")
+    assert witness.logs()[0].size == 0
+
+
+# --- logs that are watched no more ---
+
+
+def test_a_removed_log_is_unknown_and_goes_on_where_it_was(witness: Witness) -> None:
+    witness.add_checkpoint(0, [], note(5))
+    witness.remove_log(LOG.name)
+    assert witness.add_checkpoint(5, TREE.consistency(5, 9), note(9)).status == 404
+    assert witness.logs()[0].keys == ()
+    assert witness.checkpoint(LOG.name) is not None
+    with pytest.raises(UsageError, match="not watched"):
+        witness.remove_log(LOG.name)
+    witness.add_log(LOG.name, [LOG.verifier])
+    assert witness.add_checkpoint(0, [], note(3)).status == 409
+    assert witness.add_checkpoint(5, TREE.consistency(5, 9), note(9)).status == 200
+
+
+# --- restored backups ---
+
+
+def backup(source: Path, target: Path) -> None:
+    """A whole copy of a state file, write-ahead log included."""
+    with closing(sqlite3.connect(source)) as db, closing(sqlite3.connect(target)) as copy:
+        db.backup(copy)
+
+
+def test_a_restored_state_is_noticed_by_the_guard(tmp_path: Path) -> None:
+    state, guard, kept = tmp_path / "w.db", tmp_path / "elsewhere" / "w.count", tmp_path / "backup.db"
+    with Witness.create(NAME, SIGNER, state, guard=guard) as made:
+        made.add_log(LOG.name, [LOG.verifier])
+        made.add_checkpoint(0, [], note(5))
+        backup(state, kept)
+        assert made.add_checkpoint(5, TREE.consistency(5, 9), note(9)).status == 200
+    with Witness(NAME, SIGNER, state, guard=guard) as again:  # nothing was restored: it opens
+        assert again.logs()[0].size == 9
+    for suffix in ("", "-wal", "-shm"):
+        state.with_name(state.name + suffix).unlink(missing_ok=True)
+    kept.rename(state)
+    with pytest.raises(SetupError, match="restored from a backup"):
+        Witness(NAME, SIGNER, state, guard=guard)
+
+
+def test_a_state_ahead_of_its_guard_opens(tmp_path: Path) -> None:
+    """A kill between the commit and the guard's write leaves the state ahead, never behind."""
+    state, guard = tmp_path / "w.db", tmp_path / "w.count"
+    with Witness.create(NAME, SIGNER, state, guard=guard) as made:
+        made.add_log(LOG.name, [LOG.verifier])
+        old = guard.read_bytes()
+        made.add_checkpoint(0, [], note(5))
+    guard.write_bytes(old)
+    with Witness(NAME, SIGNER, state, guard=guard) as again:
+        assert again.add_checkpoint(5, TREE.consistency(5, 9), note(9)).status == 200
+        assert Guard(guard, NAME).count == again._state.read("SELECT commits FROM witness")[0][0]
+
+
+@given(counts=st.lists(st.integers(0, 40), max_size=12), torn=st.integers(0, 8191))
+def test_a_guard_outlives_a_torn_write(counts: list[int], torn: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whatever the slot written last holds after a power cut, the count before that write is still read."""
+    path = tmp_path_factory.mktemp("guard") / "w.count"
+    with closing(Guard.create(path, NAME)) as guard:
+        least, before, after = 0, b"", b""
+        for count in counts:
+            least, before = guard.count, path.read_bytes().ljust(8192, b"\0")
+            guard.advance(count)
+            assert guard.count == max(count, least)
+            after = path.read_bytes().ljust(8192, b"\0")
+        if counts:
+            path.write_bytes(after[:torn] + before[torn:])
+    with closing(Guard(path, NAME)) as guard:
+        assert guard.count >= least
+
+
+def test_a_guard_of_another_witness_or_none_is_refused(tmp_path: Path) -> None:
+    Guard.create(tmp_path / "a.count", "witness.example/other").close()
+    (tmp_path / "empty.count").touch()
+    for name in ("a.count", "empty.count", "missing.count"):
+        with pytest.raises(SetupError):
+            Guard(tmp_path / name, NAME)
+    with pytest.raises(UsageError, match="never made anew"):
+        Guard.create(tmp_path / "a.count", NAME)
+
+
+def test_a_cosignature_of_its_own_that_it_does_not_know_freezes_it(tmp_path: Path) -> None:
+    """Without a guard: the restored witness sees its own later cosignature and signs nothing any more, for any log."""
+    state, kept = tmp_path / "w.db", tmp_path / "old.db"
+    other = SignerKey("log.example/b", ED25519, bytes(range(2, 34)))
+    with Witness.create(NAME, SIGNER, state) as made:
+        made.add_logs([(LOG.name, [LOG.verifier]), (other.name, [other.verifier])])
+        made.add_checkpoint(0, [], note(5))
+        backup(state, kept)
+        made.add_checkpoint(5, TREE.consistency(5, 9), note(9))
+        later = made.checkpoint(LOG.name)
+    assert later is not None
+    with Witness(NAME, SIGNER, kept) as restored:
+        answer = restored.add_checkpoint(5, TREE.consistency(5, 9), later)
+        assert isinstance(answer, Refused) and answer.status == 503 and "restored from a backup" in answer.reason
+        assert restored.add_checkpoint(5, FORK.consistency(5, 9), note(9, FORK)).status == 503
+        foreign = Checkpoint(other.name, 4, TREE.root(4)).sign(other).encode()
+        assert restored.add_checkpoint(0, [], foreign).status == 503
+    with Witness(NAME, SIGNER, kept) as again:
+        assert again.frozen is not None
+
+
+def test_its_own_known_cosignature_freezes_nothing(witness: Witness) -> None:
+    witness.add_checkpoint(0, [], note(5))
+    mine = witness.checkpoint(LOG.name)
+    assert mine is not None
+    assert witness.add_checkpoint(5, [], mine).status == 200
+    witness.add_checkpoint(5, TREE.consistency(5, 9), note(9))
+    assert witness.add_checkpoint(9, [], note(9)).status == 200
+    assert witness.add_checkpoint(5, [], mine).status == 409
+    assert witness.frozen is None
+
+
+def test_a_state_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "w.db"
+    with Witness.create(NAME, SIGNER, path) as made:
+        made.add_log(LOG.name, [LOG.verifier])
+        made.add_checkpoint(0, [], note(5))
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            "ALTER TABLE witness DROP COLUMN commits; ALTER TABLE witness DROP COLUMN frozen; PRAGMA user_version = 1"
+        )
+    with Witness(NAME, SIGNER, path) as again:
+        assert again.logs()[0].size == 5
+        assert again.add_checkpoint(5, TREE.consistency(5, 9), note(9)).status == 200
+
+
+# --- sign-subtree ---
+
+
+@needs_ml_dsa
+def test_subtrees_of_what_was_cosigned_are_signed(tmp_path: Path) -> None:
+    quantum = SignerKey(NAME, COSIGNATURE_ML_DSA_44, bytes(range(3, 35)))
+    with Witness.create(NAME, [SIGNER, quantum], tmp_path / "w.db") as made:
+        made.add_log(LOG.name, [LOG.verifier])
+        assert made.signs_subtrees
+        made.add_checkpoint(0, [], note(13))
+        cosigned = made.checkpoint(LOG.name) or b""
+        part = subtree_root(TREE.get, 4, 8)
+        proof = tuple(subtree_consistency_path(TREE.get, 4, 8, 13))
+        good = SignSubtreeRequest(4, 8, part, proof, cosigned)
+        answer = made.handle_subtree(good.encode())
+        assert isinstance(answer, SubtreeSigned) and len(answer.signatures) == 1
+        verify_subtree_cosignature(quantum.verifier, LOG.name, 4, 8, part, answer.signatures[0])
+        for status, request in (
+            (403, replace(good, note=note(13))),
+            (403, replace(good, note=note(13, FORK))),
+            (404, replace(good, note=Checkpoint("log.example/x", 1, bytes(32)).sign(LOG).encode())),
+            (400, replace(good, start=5)),
+            (400, replace(good, end=14)),
+            (422, replace(good, root=bytes(32))),
+            (422, replace(good, proof=())),
+        ):
+            assert made.handle_subtree(request.encode()).status == status
+        for body in (
+            b"subtree 4\n\n",
+            b"subtree 4 8\n\n",
+            b"old 4\n\n",
+            good.encode().replace(b"subtree 4", b"subtree 04"),
+        ):
+            assert made.handle_subtree(body).status == 400
+
+
+def test_without_a_key_for_it_no_subtree_is_signed(witness: Witness) -> None:
+    assert not witness.signs_subtrees

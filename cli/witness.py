@@ -1,0 +1,201 @@
+"""`pd witness ...`: making a witness and saying which logs it watches. It runs as `pd node witness`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import output
+from .options import JsonOption
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The witness's folder.")]
+
+
+class KeyType(StrEnum):
+    """What a witness can sign with."""
+
+    ED25519 = "ed25519"
+    ML_DSA_44 = "ml-dsa-44"
+
+
+def init(
+    folder: Folder,
+    name: Annotated[str, typer.Option("--name", help="The witness's name for ever: a URL without scheme.")],
+    keys: Annotated[
+        list[KeyType] | None, typer.Option("--key", help="Type of key; repeat for several (default: ed25519).")
+    ] = None,
+    guard: Annotated[
+        Path | None,
+        typer.Option("--guard", metavar="FILE", help="The counter outside DIR that notices a restored backup."),
+    ] = None,
+    no_guard: Annotated[bool, typer.Option("--no-guard", help="Do without that counter.")] = False,
+) -> None:
+    """\b
+        pd witness init notary --name witness.example/notary
+        pd witness add notary LOG.vkey
+        pd node witness notary --port 8101
+
+    Make a witness: a fresh key, an empty state, and a counter elsewhere that notices if the state is ever restored.
+
+    Never back up the folder's witness.db: a witness that lost it needs a new key. Printed is what others put into their
+    policy, one verifier key a line.
+
+    Python: plausible.node.witness.directory.make
+    """
+    from ..node.witness.directory import make, open_witness
+    from ..schemas.errors import UsageError
+
+    if guard is not None and no_guard:
+        raise UsageError("--guard and --no-guard exclude each other")
+    kinds = tuple(dict.fromkeys(str(key) for key in keys or [KeyType.ED25519]))
+    config = make(folder, name, keys=kinds, guard=guard, guarded=not no_guard)
+    if config.guard is None:
+        output.note(
+            "without a guard a restored backup is noticed only when a log shows a later cosignature of this key"
+        )
+    else:
+        output.note(f"the guard is {config.guard}: keep it out of every backup that holds {folder}")
+    with open_witness(folder) as witness:
+        for signer in witness.signers:
+            output.result(signer.verifier.encode())
+
+
+def add(
+    folder: Folder,
+    vkeys: Annotated[
+        list[str],
+        typer.Argument(metavar="VKEY|FILE...", help="Verifier keys of the log, or files that hold one a line."),
+    ],
+    origin: Annotated[str | None, typer.Option(help="The log's origin (default: the key's name).")] = None,
+) -> None:
+    """\b
+        pd witness add notary models.example/studio/log+0a72cd63+AV2y...
+
+    Watch a log. Several keys are several logs, unless --origin says they belong to one.
+
+    A running witness takes it up at once. Watching a log again goes on from what was cosigned before.
+
+    Python: plausible.ledger.witness.Witness.add_logs
+    """
+    from ..ledger.note import VerifierKey
+    from ..node.witness.directory import open_witness
+
+    keys = [VerifierKey.parse(line) for text in vkeys for line in _lines(text)]
+    with open_witness(folder) as witness:
+        if origin is not None:
+            witness.add_log(origin, keys)
+        else:
+            witness.add_logs([(key.name, [key]) for key in keys])
+    for name in [origin] if origin is not None else [key.name for key in keys]:
+        output.note(f"watching {output.printable(name)}")
+
+
+def remove(folder: Folder, origin: Annotated[str, typer.Argument(metavar="ORIGIN", help="The log's origin.")]) -> None:
+    """\b
+        pd witness remove notary models.example/studio/log
+
+    Watch a log no more: it becomes unknown (404).
+
+    What was cosigned is kept, so that nothing is ever cosigned backwards.
+
+    Python: plausible.ledger.witness.Witness.remove_log
+    """
+    from ..node.witness.directory import open_witness
+
+    with open_witness(folder) as witness:
+        witness.remove_log(origin)
+    output.note(f"not watching {output.printable(origin)} any more")
+
+
+def list_logs(folder: Folder, as_json: JsonOption = False) -> None:
+    """\b
+        pd witness list notary
+
+    List the watched logs with the size last cosigned, and the contradictions that logs were caught in.
+
+    Exits 1 if a log was caught, 4 if this witness is frozen.
+
+    Python: plausible.ledger.witness.Witness.logs
+    """
+    from ..node.witness.directory import open_witness
+    from ..schemas.errors import SetupError
+
+    with open_witness(folder) as witness:
+        logs, conflicts, frozen = witness.logs(), witness.conflicts(), witness.frozen
+    if as_json:
+        output.document(
+            "plausible.witness-logs/1",
+            {
+                "frozen": frozen,
+                "logs": [
+                    {
+                        "keys": [k.encode() for k in log.keys],
+                        "origin": log.origin,
+                        "root": log.root.hex(),
+                        "size": log.size,
+                    }
+                    for log in logs
+                ],
+                "conflicts": [
+                    {"ours": c.ours.decode(), "origin": c.origin, "theirs": c.theirs.decode(), "time": c.time}
+                    for c in conflicts
+                ],
+            },
+        )
+    else:
+        for log in logs:
+            state = "" if log.keys else "  not watched any more"
+            output.result(f"{log.size:>12}  {output.printable(log.origin)}{state}")
+    if frozen is not None:
+        raise SetupError(frozen)
+    if conflicts:
+        names = ", ".join(sorted({output.printable(c.origin) for c in conflicts}))
+        output.note(f"these logs signed two trees of one size: {names}; --json prints both signed heads")
+        raise typer.Exit(1)
+
+
+def pull(
+    folder: Folder,
+    source: Annotated[str, typer.Argument(metavar="URL|FILE", help="A list of logs (logs/v0).")],
+) -> None:
+    """\b
+        pd witness pull notary https://witness.example/log-list.1
+
+    Watch the new logs of a published list. Nothing that is watched is changed or removed by a list.
+
+    Python: plausible.node.witness.loglist.add_new
+    """
+    from ..node.client import fetch_file
+    from ..node.witness.directory import open_witness
+    from ..node.witness.loglist import MAX_LIST_BYTES, add_new, parse_list
+    from ..schemas.errors import SetupError
+
+    if source.startswith(("http://", "https://")):
+        data = fetch_file(source, MAX_LIST_BYTES)
+    else:
+        try:
+            data = Path(source).read_bytes()
+        except OSError as error:
+            raise SetupError(f"{source} cannot be read: {error.strerror}") from None
+    listed = parse_list(data)
+    with open_witness(folder) as witness:
+        added, kept = add_new(witness, listed)
+    output.note(f"{len(listed)} logs listed: {len(added)} are new, {len(kept)} were known and stay as they are")
+    for origin in added:
+        output.result(output.printable(origin))
+
+
+def _lines(text: str) -> list[str]:
+    """The verifier keys of an argument: itself, or the lines of the file it names."""
+    path = Path(text)
+    if "+" in text and not path.is_file():
+        return [text]
+    try:
+        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeError) as error:
+        from ..schemas.errors import SetupError
+
+        raise SetupError(f"{text} is neither a verifier key nor a file of them: {error}") from None

@@ -1,0 +1,130 @@
+"""Running an application on a socket, with limits on what a client may hold: time, bytes, connections.
+
+uvicorn with h11. A connection that has not sent a whole request head within `HEAD_SECONDS` is cut off (uvicorn itself
+waits for ever), a body is read by `read_body` within a limit of bytes and seconds, and beyond `CONNECTIONS` at once a
+client gets 503. SIGTERM and Ctrl-C stop taking requests, finish those in hand, then return.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..schemas.errors import SetupError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp
+
+HEAD_SECONDS = 10.0
+"""How long a client may take to send a request's head, from its first byte or from the connection."""
+BODY_SECONDS = 20.0
+CONNECTIONS = 1024
+DRAIN_SECONDS = 30
+_EXTRA = "pip install 'plausible-deniability[node]'"
+
+
+class BodyRefused(Exception):  # noqa: N818  an answer, not a fault of ours
+    """A request body that is not read to its end; `status` is 413 or 408."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+async def read_body(request: Request, limit: int, *, seconds: float = BODY_SECONDS) -> bytes:
+    """The body, of at most `limit` bytes, read within `seconds`; else `BodyRefused`."""
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > limit:
+        raise BodyRefused(413, f"a body here has at most {limit} bytes")
+    data = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                data += part
+                if len(data) > limit:
+                    raise BodyRefused(413, f"a body here has at most {limit} bytes")
+    except TimeoutError:
+        raise BodyRefused(408, f"the body did not arrive within {seconds:g} seconds") from None
+    return bytes(data)
+
+
+def run(
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    ready: Callable[[str], None] = lambda _address: None,
+    head_seconds: float = HEAD_SECONDS,
+) -> None:
+    """Serve until interrupted; `ready` gets the address once it is listened on (port 0: the one the system chose).
+
+    Raises `SetupError` if the address is taken or the extra is missing.
+    """
+    try:
+        import uvicorn
+    except ImportError:
+        raise SetupError(f"serving needs uvicorn: {_EXTRA}") from None
+    try:
+        listener = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512
+        )
+    except OSError as error:
+        raise SetupError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+    with listener:
+        bound = listener.getsockname()[1]
+        ready(f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}")
+        config = uvicorn.Config(
+            app,
+            http=_timed_protocol(head_seconds),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _timed_protocol(seconds: float) -> type[asyncio.Protocol]:
+    """uvicorn's h11 protocol, which cuts off a connection whose first request head is not whole after `seconds`.
+
+    Later heads on a kept connection are bounded by uvicorn's keep-alive time until their first byte; then the clock
+    here starts again.
+    """
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class TimedProtocol(H11Protocol):
+        """Bounded time for request heads."""
+
+        _clock: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._clock = self.loop.call_later(seconds, self._cut)
+
+        def data_received(self, data: bytes) -> None:
+            before = self.cycle
+            idle = not before or before.response_complete  # there is none before the first request
+            if idle and self._clock is None:
+                self._clock = self.loop.call_later(seconds, self._cut)
+            super().data_received(data)
+            if self._clock is not None and self.cycle is not before:
+                self._stop_clock()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_clock()
+            super().connection_lost(exc)
+
+        def _stop_clock(self) -> None:
+            if self._clock is not None:
+                self._clock.cancel()
+                self._clock = None
+
+        def _cut(self) -> None:
+            self._clock = None
+            self.transport.abort()
+
+    return TimedProtocol
