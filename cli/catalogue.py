@@ -30,6 +30,7 @@ from . import (
     pack,
     replay,
     report,
+    transfer,
     vault,
     verify,
     witness,
@@ -108,6 +109,8 @@ COMMANDS: tuple[Command, ...] = (
     Command(("witness", "pull"), OPERATE, "watch the new logs of a published list", witness.pull),
     Command(("fsck",), OPERATE, "re-derive everything a log stores and name what is false", fsck.fsck),
     Command(("gc",), OPERATE, "delete partial tiles that full ones made needless", gc.gc),
+    Command(("export",), OPERATE, "write a whole log into one file, verified", transfer.export),
+    Command(("import",), OPERATE, "make a copy of a log from an export, verified first", transfer.import_),
     Command(("doctor",), OPERATE, "what is installed, what is missing and what to do", doctor.doctor),
     Command(("config",), OPERATE, "the effective settings and where each came from", config.config),
 )

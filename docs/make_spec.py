@@ -7,8 +7,11 @@ example is always what the code of today produces. Every key here is published: 
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import sys
+import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +24,9 @@ from plausible.ledger.cosignature import cosign, subtree_message
 from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
 from plausible.ledger.policy import Policy
 from plausible.ledger.proof import make_proof
-from plausible.ledger.tiles import WIDTH, Tile, tiles_at
+from plausible.ledger.reader import DirectorySource, TiledLog
+from plausible.ledger.tiles import WIDTH, Tile, tiles_at, tiles_to_write
+from plausible.ledger.transfer import export_log
 from plausible.ledger.tree import MemoryTree, hash_leaf
 
 # spec_entries.py lies beside this script, which tests load by its path
@@ -131,6 +136,27 @@ def tiles() -> str:
     return _block("\n".join(lines))
 
 
+def export() -> str:
+    """The members of an export of 600 entries, one a line."""
+    entries = [f"entry {i}".encode() for i in range(600)]
+    made = MemoryTree(map(hash_leaf, entries))
+    files = dict(tiles_to_write(0, entries, made.get, entries.__getitem__))
+    for size in (5, 256, 590, 600):
+        files[f"checkpoints/{size}"] = Checkpoint(ORIGIN, size, made.root(size)).sign(LOG).encode()
+    files["checkpoint"] = files["checkpoints/600"]
+    out = io.BytesIO()
+    with tempfile.TemporaryDirectory() as name:
+        for path, data in files.items():
+            (Path(name) / path).parent.mkdir(parents=True, exist_ok=True)
+            (Path(name) / path).write_bytes(data)
+        export_log(TiledLog(DirectorySource(name)), out)
+    out.seek(0)
+    with tarfile.open(fileobj=out) as tar:
+        lines = [f"{member.name:28}{member.size:>6} bytes" for member in tar]
+    digest = hashlib.sha256(out.getvalue()).hexdigest()
+    return _block("\n".join(lines)) + f"\n\nIts {len(out.getvalue())} bytes have SHA-256 `{digest}`."
+
+
 def _describe(tile: Tile) -> str:
     what = f"{tile.width} entries" if tile.is_bundle else f"{tile.width * 32} bytes"
     return f"{tile.path:28}{what}"
@@ -180,6 +206,7 @@ EXAMPLES: dict[str, Callable[[], str]] = {
     "policy": policy,
     "proof": proof,
     "tiles": tiles,
+    "export": export,
     "absence_index": absence_index,
     **ENTRY_EXAMPLES,
     **REPORT_EXAMPLES,
