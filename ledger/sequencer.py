@@ -24,18 +24,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..schemas.errors import EvidenceError, PeerError, PlausibleError, PolicyError, SetupError
-from .checkpoint import Checkpoint, open_checkpoint
+from ..schemas.errors import PlausibleError, PolicyError, SetupError
 from .disk import StorageBroken
 from .entry import sign_entry
+from .log import Log
 from .note import Note, NoteSignature, SignerKey
 from .policy import AcceptedCheckpoint, Policy
-from .public import CHECKPOINT, PENDING, PUBLIC_FOLDER, PublicFolder
-from .reader import DirectorySource, TiledLog
-from .state import Acceptance, ChainHead, Head, State
+from .public import PUBLIC_FOLDER, PublicFolder
+from .state import Acceptance, ChainHead, State
 from .statements import build_statement
-from .tiles import HEIGHT, WIDTH, item_count, tiles_to_write
-from .tree import CompactRange, MemoryTree, hash_leaf
+from .tree import hash_leaf
 from .vault import MODEL, Submission, Vault
 from .witness import Cosigned, OutOfStep, Refused, Witness
 
@@ -52,63 +50,6 @@ class Accepted:
     key: bytes
     index: int
     leaf: bytes
-
-
-class RightEdge:
-    """The unfinished tiles and bundle of a tree, in memory: all that appending needs."""
-
-    def __init__(self, range_: CompactRange, items: list[list[bytes]], entries: list[bytes]) -> None:
-        self._range = range_
-        self._items = items
-        self._entries = entries
-
-    @classmethod
-    def read(cls, log: TiledLog, base: int) -> RightEdge:
-        """The edge at `base` (a multiple of 256) from the tiles above level 0; their hashes are not yet verified."""
-        items: list[list[bytes]] = [[]]
-        level = 1
-        while (count := item_count(level, base)) > 0:
-            first = count - count % WIDTH
-            items.append([log.hash(level * HEIGHT, index, base) for index in range(first, count)])
-            level += 1
-        return cls(log.right_edge(base), items, [])
-
-    @property
-    def size(self) -> int:
-        """Number of leaves."""
-        return self._range.size
-
-    def root(self) -> bytes:
-        """Root of all leaves."""
-        return self._range.root()
-
-    def files(self, entries: Sequence[bytes], hashes: Sequence[bytes]) -> list[tuple[str, bytes]]:
-        """The files that appending these entries makes, bundles first; nothing is changed yet."""
-        return list(tiles_to_write(self.size, entries, self._hash, self._entry, hashes))
-
-    def extended(self, entries: Sequence[bytes], hashes: Sequence[bytes]) -> RightEdge:
-        """The edge after these entries; this one stays as it is."""
-        range_ = self._range.copy()
-        items = [list(level) for level in self._items]
-        kept = [*self._entries, *entries]
-        for leaf_hash in hashes:
-            range_.append(leaf_hash)
-            items[0].append(leaf_hash)
-            level = 0
-            while len(items[level]) == WIDTH:
-                full = MemoryTree(items[level]).root()
-                items[level] = []
-                level += 1
-                if level == len(items):
-                    items.append([])
-                items[level].append(full)
-        return RightEdge(range_, items, kept[len(kept) - range_.size % WIDTH :])
-
-    def _hash(self, level: int, index: int) -> bytes:
-        return self._items[level // HEIGHT][index % WIDTH]
-
-    def _entry(self, index: int) -> bytes:
-        return self._entries[index % WIDTH]
 
 
 class Sequencer:
@@ -134,11 +75,17 @@ class Sequencer:
         self._policy = policy
         self._witnesses = {witness.name: witness for witness in witnesses}
         self._witness_sizes: dict[str, int] = {}
-        self._public = PublicFolder(directory / PUBLIC_FOLDER, strict=strict)
-        self._log = TiledLog(DirectorySource(directory / PUBLIC_FOLDER))
-        self._edge, self._head = self._start()
-        self._accepted = state.accepted
-        self._cosigned = state.cosigned[0]
+        if vault.last() < state.submission:
+            raise SetupError(
+                f"{vault.db.path} is older than state.db (a restored backup?): the records behind some entries "
+                "are gone, restore the newer vault"
+            )
+        self._log = Log(state, log_key, PublicFolder(directory / PUBLIC_FOLDER, strict=strict))
+        self._log.publish()
+        self._log.sync()
+        self._cosigned, note = state.cosigned
+        if note:
+            self._log.public.write_checkpoint(self._cosigned, note)
         self._may_sign = False
         self._complaints: dict[str, str] = {}
         self._refused: list[tuple[bytes, str]] = []
@@ -153,7 +100,7 @@ class Sequencer:
     @property
     def size(self) -> int:
         """Entries under the last signed head."""
-        return self._head.size
+        return self._log.size
 
     @property
     def cosigned_size(self) -> int:
@@ -163,61 +110,7 @@ class Sequencer:
     @property
     def accepted(self) -> int:
         """Accepted entries."""
-        return self._accepted
-
-    # --- start ---
-
-    def _start(self) -> tuple[RightEdge, Head]:
-        head = self._state.head
-        synced = self._state.synced_size
-        if self._vault.last() < self._state.submission:
-            raise SetupError(
-                f"{self._vault.db.path} is older than state.db (a restored backup?): the records behind some entries "
-                "are gone, restore the newer vault"
-            )
-        base = synced - synced % WIDTH
-        try:
-            edge = RightEdge.read(self._log, base)
-            rows = self._state.entries(base, head.size)
-        except (EvidenceError, PeerError) as error:
-            raise SetupError(
-                f"the ledger does not open: {error}; restore public/ from a mirror or backup (nothing was signed)"
-            ) from error
-        leaves, hashes = [row[0] for row in rows], [row[1] for row in rows]
-        if any(hash_leaf(leaf) != leaf_hash for leaf, leaf_hash in rows):
-            raise SetupError("state.db is damaged: an entry does not have its own hash")
-        full = edge.extended(leaves, hashes)
-        if full.root() != head.root:
-            raise SetupError(
-                f"the tiles on the right edge do not give the root that was signed for size {head.size}: a file in "
-                "public/tile was changed or state.db is not this log's; restore public/ from a mirror or backup"
-            )
-        if leaves:
-            # partial tiles of the head's own size are what readers of the signed head ask for
-            self._public.write_tiles(edge.files(leaves, hashes))
-            self._public.sync()
-            self._log.forget()
-        if head.size > synced:
-            self._state.set_synced(head.size)
-        self._refuse_older_state(head)
-        self._public.write_pending(head.note)
-        size, note = self._state.cosigned
-        if note:
-            self._public.write_checkpoint(size, note)
-        return full, head
-
-    def _refuse_older_state(self, head: Head) -> None:
-        """What this log has served and signed is never served backwards: `SetupError` if state.db is behind it."""
-        for path in (CHECKPOINT, PENDING):
-            try:
-                found, _ = open_checkpoint(self._log.checkpoint_bytes(path), [self._log_key.verifier])
-            except (EvidenceError, PeerError):
-                continue  # absent or not ours: it is written anew
-            if found.size > head.size or (found.size == head.size and found.root != head.root):
-                raise SetupError(
-                    f"public/{path} has size {found.size} and this log's signature, state.db knows only {head.size} "
-                    "entries: state.db was restored from a backup; signing would fork the log, so it is not opened"
-                )
+        return self._log.accepted
 
     def hear_witnesses(self) -> bool:
         """Whether enough witnesses said how far they have cosigned, and none is ahead; needed before signing.
@@ -241,10 +134,10 @@ class Sequencer:
             if log is None:
                 continue
             self._witness_sizes[found.name] = log.size
-            if log.size > self._head.size or (log.size == self._head.size and log.root != self._head.root):
+            if log.size > self._log.size or (log.size == self._log.size and log.root != self._log.head.root):
                 raise SetupError(
                     f"witness {witness.name} has cosigned a head of size {log.size} that state.db does not know "
-                    f"(its own has size {self._head.size}): state.db was restored from a backup or copied; signing "
+                    f"(its own has size {self._log.size}): state.db was restored from a backup or copied; signing "
                     "would fork the log, so this ledger does not sign any more"
                 )
         if self._policy.quorum is not None and unheard and self._policy.satisfied_by(unheard):
@@ -269,8 +162,7 @@ class Sequencer:
                 # signing is Python around a short C call: let recording threads in (writer.py says why not sleep(0))
                 time.sleep(0.00005)
             acceptance.finish(waiting[-1].id)
-        if accepted:
-            self._accepted = accepted[-1].index + 1
+        self._log.took(acceptance.rows)
         return accepted
 
     def _accept_one(self, acceptance: Acceptance, submission: Submission) -> Accepted | None:
@@ -305,26 +197,17 @@ class Sequencer:
 
     def sequence(self) -> bool:
         """Write tiles for what was accepted and sign the new head; False if there was nothing or it may not sign."""
-        if self._accepted == self._head.size or not self.hear_witnesses():
+        if self._log.accepted == self._log.size or not self.hear_witnesses():
             return False
-        rows = self._state.entries(self._head.size, self._accepted)
-        leaves, hashes = [row[0] for row in rows], [row[1] for row in rows]
-        edge = self._edge.extended(leaves, hashes)
-        self._public.write_tiles(self._edge.files(leaves, hashes))
-        note = Checkpoint(self._log_key.name, edge.size, edge.root()).sign(self._log_key).encode()
-        new = Head(edge.size, edge.root(), note)
-        self._state.sign_head(self._head, new)
-        self._edge, self._head = edge, new
-        self._public.write_pending(note)
-        return True
+        return self._log.sequence()
 
     # --- step 5 ---
 
     def witness(self) -> bool:
         """Collect cosignatures for the signed head; True if it met the quorum now. Witnesses that fail are retried."""
-        if self._cosigned == self._head.size and self._state.cosigned[1]:
+        if self._cosigned == self._log.size and self._state.cosigned[1]:
             return False
-        note = Note.parse(self._head.note)
+        note = Note.parse(self._log.head.note)
         if self._policy.quorum is not None:
             # one witness may stand in the policy under several keys; asked once it signs with all of them
             for name in dict.fromkeys(witness.key.name for witness in self._policy.witnesses):
@@ -338,7 +221,7 @@ class Sequencer:
             self.trouble = str(error)
             return False
         self._state.set_cosigned(accepted.size, data)
-        self._public.write_checkpoint(accepted.size, data)
+        self._log.public.write_checkpoint(accepted.size, data)
         self._cosigned = accepted.size
         self.trouble = None
         return True
@@ -348,14 +231,14 @@ class Sequencer:
         for _ in range(2):
             old = self._witness_sizes.get(witness.name, 0)
             try:
-                proof = self._log.consistency(old, self._head.size) if 0 < old < self._head.size else []
-                outcome = witness.add_checkpoint(old, proof, self._head.note)
+                proof = self._log.reader.consistency(old, self._log.size) if 0 < old < self._log.size else []
+                outcome = witness.add_checkpoint(old, proof, self._log.head.note)
             except PlausibleError as error:
                 self._complain(witness.name, f"witness {witness.name} failed: {error}")
                 return ()
             if isinstance(outcome, Cosigned):
                 self._complaints.pop(witness.name, None)
-                self._witness_sizes[witness.name] = self._head.size
+                self._witness_sizes[witness.name] = self._log.size
                 return outcome.signatures
             if isinstance(outcome, Refused):
                 self.trouble = f"witness {witness.name} refused ({outcome.status}): {outcome.reason}"
@@ -374,9 +257,9 @@ class Sequencer:
             _log.warning("%s", text)
 
     def _out_of_step(self, witness: Witness, outcome: OutOfStep) -> None:
-        if outcome.size > self._head.size:
+        if outcome.size > self._log.size:
             raise StorageBroken(
-                f"witness {witness.name} has cosigned size {outcome.size}, this ledger only {self._head.size}: another "
+                f"witness {witness.name} has cosigned size {outcome.size}, this ledger only {self._log.size}: another "
                 "writer signs this log, the writer stops"
             )
         self._witness_sizes[witness.name] = outcome.size
@@ -387,15 +270,13 @@ class Sequencer:
         """Flush tiles and let state.db forget what they hold, if it is time or `force`."""
         if not force and time.monotonic() - self._synced_at < SYNC_SECONDS:
             return
-        self._public.sync()
-        if self._state.synced_size < self._head.size:
-            self._state.set_synced(self._head.size)
+        self._log.sync()
         self._synced_at = time.monotonic()
 
     @property
     def unsynced(self) -> bool:
         """Whether tiles wait for their flush."""
-        return self._public.dirty
+        return self._log.public.dirty
 
 
-__all__ = ["Accepted", "RightEdge", "Sequencer"]
+__all__ = ["Accepted", "Sequencer"]

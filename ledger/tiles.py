@@ -12,11 +12,11 @@ give again is an `EvidenceError`. Files are not trusted for anything: readers re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..schemas.errors import EvidenceError, UsageError
-from .tree import MemoryTree, hash_leaf
+from .tree import complete_root, hash_leaf
 from .wire import HASH_SIZE
 
 HEIGHT = 8
@@ -181,37 +181,34 @@ def tiles_to_write(
         raise UsageError(f"{len(leaf_hashes)} leaf hashes for {len(entries)} entries")
     new_size = old_size + len(entries)
     new = [hash_leaf(entry) for entry in entries] if leaf_hashes is None else list(leaf_hashes)
-    yield from _files(None, old_size, list(entries), get_entry, encode_bundle)
+    shared = [get_entry(index) for index in range(old_size - old_size % WIDTH, old_size)]
+    yield from bundle_files(old_size, shared, entries)
     level = 0
     while item_count(level, new_size) > (old_count := item_count(level, old_size)):
-
-        def read(index: int, level: int = level) -> bytes:
-            return get_hash(level * HEIGHT, index)
-
-        yield from _files(level, old_count, new, read, encode_tile)
+        shared = [get_hash(level * HEIGHT, index) for index in range(old_count - old_count % WIDTH, old_count)]
+        yield from tile_files(level, old_count, shared, new)
         # the roots of the tiles that are now full are the next level's new items
-        first = old_count // WIDTH
-        items = [*_shared(old_count, read), *new]
-        new = [
-            MemoryTree(items[place : place + WIDTH]).root()
-            for place in range(0, (item_count(level + 1, new_size) - first) * WIDTH, WIDTH)
-        ]
+        items = [*shared, *new]
+        full = item_count(level + 1, new_size) - old_count // WIDTH
+        new = [complete_root(items[place : place + WIDTH]) for place in range(0, full * WIDTH, WIDTH)]
         level += 1
 
 
-def _shared(old_count: int, read: Callable[[int], bytes]) -> Iterable[bytes]:
-    """The old items that stand in the same tile as the first new one."""
-    return (read(index) for index in range(old_count - old_count % WIDTH, old_count))
+def bundle_files(old_size: int, shared: Sequence[bytes], new: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
+    """The bundles that `new` entries add to `old_size`; `shared` are the old entries in the unfinished bundle."""
+    yield from _files(None, old_size, [*shared, *new], encode_bundle)
+
+
+def tile_files(
+    level: int, old_count: int, shared: Sequence[bytes], new: Sequence[bytes]
+) -> Iterator[tuple[str, bytes]]:
+    """The tiles of a level that `new` items add to `old_count`; `shared` are the old items in the unfinished tile."""
+    yield from _files(level, old_count, [*shared, *new], encode_tile)
 
 
 def _files(
-    level: int | None,
-    old_count: int,
-    new: list[bytes],
-    read: Callable[[int], bytes],
-    encode: Callable[[Sequence[bytes]], bytes],
+    level: int | None, old_count: int, items: Sequence[bytes], encode: Callable[[Sequence[bytes]], bytes]
 ) -> Iterator[tuple[str, bytes]]:
-    items = [*_shared(old_count, read), *new]
     first = old_count // WIDTH
     for place in range(0, len(items), WIDTH):
         part = items[place : place + WIDTH]

@@ -52,6 +52,17 @@ def _require_equal(computed: bytes, claimed: bytes, what: str) -> None:
 # --- roots ---
 
 
+def complete_root(hashes: Sequence[bytes]) -> bytes:
+    """Root of a complete subtree from its 2**k leaf hashes (or roots of equal height), each of 32 bytes."""
+    if not hashes or len(hashes) & (len(hashes) - 1):
+        raise UsageError(f"a complete subtree has a power of two of leaves, not {len(hashes)}")
+    sha256 = hashlib.sha256
+    while len(hashes) > 1:
+        pairs = iter(hashes)
+        hashes = [sha256(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
+    return hashes[0]
+
+
 class CompactRange:
     """The right edge of a growing tree: enough to append and to know the root, at most 63 hashes.
 
@@ -94,6 +105,34 @@ class CompactRange:
             carry >>= 1
         self._edge.append(leaf_hash)
         self._size += 1
+
+    def extend(self, leaf_hashes: Sequence[bytes], height: int = 8) -> list[bytes]:
+        """Add leaf hashes; returns the roots of the complete subtrees of this height that they finished, in order.
+
+        Every node is hashed once. With height 8 these are the items of the next level's tiles.
+        """
+        _require_hashes(leaf_hashes, "leaf")
+        done: list[bytes] = []
+        width, place, count = 1 << height, 0, len(leaf_hashes)
+        while place < count:
+            # an aligned run is reduced as a whole, the rest leaf by leaf
+            if self._size % width == 0 and count - place >= width:
+                value, level = complete_root(leaf_hashes[place : place + width]), height
+                done.append(value)
+            else:
+                value, level = leaf_hashes[place], 0
+            added = 1 << level
+            carry = self._size >> level
+            while carry & 1:
+                value = hash_node(self._edge.pop(), value)
+                level += 1
+                carry >>= 1
+                if level == height:
+                    done.append(value)
+            self._edge.append(value)
+            self._size += added
+            place += added
+        return done
 
     def root(self) -> bytes:
         """The RFC 6962 root of all leaves so far."""
