@@ -17,6 +17,7 @@ import time
 QUICK = {
     "verify-evidence": ("benchmarks.ledger.verify_evidence",),
     "bitflips": ("benchmarks.ledger.bitflips",),
+    "absence": ("benchmarks.ledger.absence",),
     "wrap-overhead": ("benchmarks.ledger.wrap_overhead",),
     "witness": ("benchmarks.node.witness",),
     "copies": ("benchmarks.attribution.copies",),

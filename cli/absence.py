@@ -178,7 +178,8 @@ def _trust(policy: Path | None, index_policy: Path | None) -> tuple[Policy, Inde
 def _made(picture: Image, ledger: str | None, policy: Path | None) -> tuple[AbsenceProof, bool]:
     """A proof made from the log that is named, and whether the ledger is one's own."""
     from ..ledger.absence import prove
-    from ..ledger.absence.store import ABSENCE_FILE, AbsenceStore
+    from ..ledger.absence.pages import ABSENCE_FILE
+    from ..ledger.absence.store import AbsenceStore
 
     where = sources.place(ledger)
     # a ledger of one's own keeps its index; of a log elsewhere it is made in memory, from all its entries

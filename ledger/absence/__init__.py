@@ -4,7 +4,8 @@ keys    what a leaf adds to the map, and the four hashes
 trie    the map in pages: incremental insertion, root, proofs
 proof   membership and non-membership of one key; the proof file and its offline verification
 note    the signed root: a note that is no checkpoint, and `index.policy`
-store   absence.db beside a log, derived from its entries and caught up with each checkpoint
+pages   absence.db: the pages in SQLite, written when many have changed
+store   the map beside a log, derived from its entries and caught up with each checkpoint
 prove   proof files cut out of a log
 
 A root is worth what recomputing it is worth: believe it where signers that the verifier chose recomputed it, or where

@@ -13,8 +13,9 @@ from ..public import CHECKPOINTS
 from ..reader import TiledLog
 from .keys import FILE, PIXELS, index_key
 from .note import INDEX_NOTE, IndexHead
+from .pages import ABSENCE_FILE
 from .proof import AbsenceProof, KeyProof, verify_key
-from .store import ABSENCE_FILE, AbsenceStore
+from .store import AbsenceStore
 
 
 def recompute(log: TiledLog, checkpoint: Checkpoint, progress: Callable[[int, int], None] | None = None) -> IndexHead:
@@ -103,6 +104,8 @@ def prove_absence(
     digests = {PIXELS: pixels} if file is None else {PIXELS: pixels, FILE: file}
     with (store or AbsenceStore(None)).at(log, point, progress) as index:
         if IndexHead.of(point, index.root()) != head:
+            if store is not None and recompute(log, point, progress) == head:
+                raise SetupError(f"{ABSENCE_FILE} contradicts the entries it was made from; delete it, it is rebuilt")
             raise EvidenceError(
                 f"the index note of {head.origin} at size {head.size} is not what the log's entries give"
             )

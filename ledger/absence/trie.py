@@ -1,45 +1,61 @@
 """The absence index as pages: incremental insertion, root and proofs, at a few pages per key whatever the size.
 
-The map is a binary trie over 256-bit keys in which a subtree with one key is that key's leaf. A page stands at a
-prefix of whole bytes and is one of
+The map is a binary trie over 256-bit keys in which a subtree with one key is that key's leaf. It is cut into pages at
+every sixth bit. A page is one of
 
-    bucket   0x00 || up to 64 keys, ascending: 32 B key | u64 count | u64 first | 32 B leaf hash
-    branch   0x01 || 256 children: u8 0 without keys, 1 one key, 2 more | 32 B subtree hash
+    bucket   up to 16 keys, ascending: 32 B key | u64 count | u64 first | 32 B leaf hash
+    branch   64 pages six bits further down
 
-A bucket that grows past 64 keys becomes a branch of buckets. The page format is private to this machine; only hashes
-and proofs leave it. What a key with several indices needs beside its page (their list and running hash) is kept by the
-`PageStore`, so that a digest logged a million times costs each insertion the same.
+A bucket that grows past 16 keys becomes a branch of buckets, down to bit 60, where it may grow on: seventeen keys of
+chosen digests that share 60 bits are out of reach, and would only be slow. A page's number is its bits behind a leading
+1, so the pages of one branch lie side by side. The `PageStore` keeps each page with the hash of its subtree: what a
+branch needs to know of its pages is read without reading them, and an insertion writes its path and nothing else.
+
+Pages are private to this machine; only hashes and proofs leave it. What a key with several indices needs beside its
+page (their list and running hash) is kept by the `PageStore` too, so that a digest logged a million times costs each
+insertion the same.
 """
 
 from __future__ import annotations
 
+import hashlib
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
 from ...schemas.errors import SetupError, UsageError
 from ..wire import u64
-from .keys import EMPTY, bit, key_hash, node_hash, run
+from .keys import EMPTY, RUNNING_START, bit, key_hash, node_hash, run
 from .proof import KeyProof, Occupant
 
-BUCKET_KEYS = 64
-_RECORD = 80
-_CHILD = 33
-_NONE, _ONE, _MORE = 0, 1, 2
-_CACHED_BRANCHES = 1024
+BUCKET_KEYS = 16
+STEP = 6
+FAN = 1 << STEP
+DEEPEST = 60
+ROOT = 1
+RECORD = 80
+_NONE, _ONE, _MORE, _BRANCH = 0, 1, 2, 3
+_CACHED_BRANCHES = 8192
+
+Page = tuple[int, bytes, bytes | None]
+"""A page as it is kept: its number, its subtree's hash, and the records of a bucket; None: a branch."""
 
 
 class PageStore(Protocol):
     """Where pages and the indices of repeated keys lie."""
 
-    def page(self, prefix: bytes) -> bytes | None:
-        """The page at a prefix, or None."""
+    def page(self, number: int) -> Page | None:
+        """A page, or None."""
         ...
 
-    def put_page(self, prefix: bytes, data: bytes) -> None:
-        """Keep a page."""
+    def below(self, number: int) -> Iterable[tuple[int, bytes, int | None]]:
+        """(number, hash, bytes of records, None for a branch) of the pages right below a branch."""
+        ...
+
+    def put(self, pages: Iterable[Page]) -> None:
+        """Keep pages."""
         ...
 
     def running(self, key: bytes) -> bytes | None:
@@ -59,264 +75,331 @@ class MemoryPages:
     """A `PageStore` in memory."""
 
     def __init__(self) -> None:
-        self._pages: dict[bytes, bytes] = {}
-        self._indices: dict[bytes, list[int]] = {}
-        self._running: dict[bytes, bytes] = {}
+        self.pages: dict[int, Page] = {}
+        self.postings: dict[bytes, list[int]] = {}
+        self.runnings: dict[bytes, bytes] = {}
 
-    def page(self, prefix: bytes) -> bytes | None:
+    def page(self, number: int) -> Page | None:
         """See `PageStore`."""
-        return self._pages.get(prefix)
+        return self.pages.get(number)
 
-    def put_page(self, prefix: bytes, data: bytes) -> None:
+    def below(self, number: int) -> Iterable[tuple[int, bytes, int | None]]:
         """See `PageStore`."""
-        self._pages[prefix] = data
+        for place in range(number << STEP, (number + 1) << STEP):
+            page = self.pages.get(place)
+            if page is not None:
+                yield place, page[1], None if page[2] is None else len(page[2])
+
+    def put(self, pages: Iterable[Page]) -> None:
+        """See `PageStore`."""
+        for page in pages:
+            self.pages[page[0]] = page
 
     def running(self, key: bytes) -> bytes | None:
         """See `PageStore`."""
-        return self._running.get(key)
+        return self.runnings.get(key)
 
     def indices(self, key: bytes) -> list[int]:
         """See `PageStore`."""
-        return self._indices.get(key, [])
+        return self.postings.get(key, [])
 
     def put_indices(self, key: bytes, indices: Iterable[int], running: bytes) -> None:
         """See `PageStore`."""
-        self._indices.setdefault(key, []).extend(indices)
-        self._running[key] = running
-
-
-@dataclass(slots=True)
-class _Key:
-    """One key of a bucket."""
-
-    key: bytes
-    count: int
-    first: int
-    hash: bytes
+        self.postings.setdefault(key, []).extend(indices)
+        self.runnings[key] = running
 
 
 class _Branch:
-    """256 children and the 255 nodes above them, in heap order: 1 is the top, child c is 256 + c."""
+    """64 pages and the 63 nodes above them, in heap order: 1 is the top, page s is 64 + s."""
 
-    def __init__(self, children: Iterable[tuple[int, int, bytes]] = ()) -> None:
-        self.kind = bytearray(512)
-        self.hash = [EMPTY] * 512
-        touched: set[int] = set()
-        for child, kind, value in children:
-            self.set(child, kind, value)
-            touched.add(256 + child)
-        self.rehash(touched)
+    __slots__ = ("hash", "kind")
 
-    def set(self, child: int, kind: int, value: bytes) -> None:
-        self.kind[256 + child] = kind
-        self.hash[256 + child] = value
+    def __init__(self) -> None:
+        self.kind = bytearray(2 * FAN)
+        self.hash = [EMPTY] * (2 * FAN)
 
-    def rehash(self, touched: set[int]) -> None:
-        """Recompute the nodes above these heap places of children."""
-        kind, value = self.kind, self.hash
-        while touched and 1 not in touched:
-            touched = {place >> 1 for place in touched}
-            for place in touched:
-                left, right = 2 * place, 2 * place + 1
-                if kind[left] + kind[right] <= _ONE:  # nothing, or one key alone, which rises
-                    kind[place] = kind[left] + kind[right]
-                    value[place] = value[left] if kind[left] else value[right]
-                else:
-                    kind[place] = _MORE
-                    value[place] = node_hash(value[left], value[right])
+    def rehash(self, places: Iterable[int]) -> None:
+        """Recompute the nodes above these heap places of pages."""
+        level = {place >> 1 for place in places}
+        while level:
+            for place in level:
+                self._node(place)
+            level = {place >> 1 for place in level} if 1 not in level else None
 
-    def encode(self) -> bytes:
-        parts = [b"\x01"]
-        for place in range(256, 512):
-            parts += [self.kind[place : place + 1], self.hash[place]]
-        return b"".join(parts)
+    def set(self, place: int, kind: int, value: bytes) -> None:
+        """Change one page and recompute the nodes above it."""
+        kinds, values, sha256 = self.kind, self.hash, hashlib.sha256
+        kinds[place], values[place] = kind, value
+        while place > 1:
+            pair, place = place & ~1, place >> 1
+            if kinds[pair] + kinds[pair + 1] > _ONE:  # `_node` without the call: this is where the time goes
+                kinds[place] = _MORE
+                values[place] = sha256(b"\x10" + values[pair] + values[pair + 1]).digest()
+            else:
+                self._node(place)
 
-    @classmethod
-    def decode(cls, data: bytes) -> _Branch:
-        children = ((c, data[1 + c * _CHILD], data[2 + c * _CHILD : 1 + (c + 1) * _CHILD]) for c in range(256))
-        return cls(child for child in children if child[1])
+    def _node(self, place: int) -> None:
+        kind, value, left = self.kind, self.hash, place << 1
+        if kind[left] + kind[left + 1] > _ONE:
+            kind[place] = _MORE
+            value[place] = node_hash(value[left], value[left + 1])
+        else:  # nothing, or one key alone, which rises
+            kind[place] = kind[left] + kind[left + 1]
+            value[place] = value[left] if kind[left] else value[left + 1]
 
 
-_Bucket = dict[bytes, _Key]
+_Wanted = list[tuple[int, bytes, list[int]]]
+"""Keys with the indices they gain: (first 64 bits, key, indices)."""
 
 
 class IndexMap:
-    """The map over a `PageStore`. Not thread-safe: whoever owns it serialises."""
+    """The map over a `PageStore`. Not thread-safe, and alone with its store: whoever owns it serialises."""
 
     def __init__(self, store: PageStore) -> None:
         self._store = store
-        self._branches: OrderedDict[bytes, _Branch] = OrderedDict()
+        self._branches: OrderedDict[int, _Branch] = OrderedDict()
+        self._written: list[Page] = []
 
     def root(self) -> bytes:
         """The index root, 32 bytes."""
-        page = self._page(b"")
-        return page.hash[1] if isinstance(page, _Branch) else _fold(_sorted(page), 0)
+        page = self._store.page(ROOT)
+        return EMPTY if page is None else page[1]
 
     def add(self, items: Iterable[tuple[bytes, int]]) -> None:
-        """Add indices to keys: (32-byte key, index); each key's indices come ascending, over all calls."""
-        wanted: dict[bytes, list[int]] = {}
+        """Add indices to keys: (32-byte key, index); each key's indices come ascending, over all calls.
+
+        After an error neither the map nor what its store was given in this call may be used on.
+        """
+        gained: dict[bytes, list[int]] = {}
         for key, index in items:
-            wanted.setdefault(key, []).append(index)
-        if wanted:
-            self._update(b"", wanted)
+            known = gained.get(key)
+            if known is None:
+                gained[key] = [index]
+            else:
+                known.append(index)
+        if gained:
+            self._written = []
+            wanted = [(int.from_bytes(key[:8], "big"), key, indices) for key, indices in gained.items()]
+            self._update(ROOT, 0, _BRANCH if self._branch(ROOT) is not None else _MORE, wanted)
+            self._store.put(self._written)
+            self._written = []
 
     def prove(self, key: bytes) -> KeyProof:
         """What stands at a key's place. Raises `SetupError` where the store contradicts itself."""
         siblings: list[bytes] = []
-        prefix = b""
+        number, position = ROOT, 0
         while True:
-            page = self._page(prefix)
-            if not isinstance(page, _Branch):
-                return self._prove_in_bucket(_sorted(page), key, siblings)
+            branch = self._branch(number)
+            if branch is None:
+                return self._prove_in_bucket(self._records(number), key, siblings)
             place = 1
-            while place < 256 and page.kind[place] == _MORE:
-                right = bit(key, 8 * len(prefix) + place.bit_length() - 1)
-                siblings.append(page.hash[2 * place + (1 - right)])
+            while place < FAN and branch.kind[place] == _MORE:
+                right = bit(key, position + place.bit_length() - 1)
                 place = 2 * place + right
-            if page.kind[place] == _NONE:
+                siblings.append(branch.hash[place ^ 1])
+            if branch.kind[place] == _NONE:
                 return KeyProof(tuple(siblings))
-            if page.kind[place] == _ONE:
-                while place < 256:
-                    place = 2 * place + (0 if page.kind[2 * place] else 1)
-                return self._terminal(self._only_key(prefix + bytes([place - 256])), key, siblings)
-            prefix += bytes([place - 256])
+            if branch.kind[place] == _ONE:
+                while place < FAN:
+                    place = 2 * place + (0 if branch.kind[2 * place] else 1)
+                records = self._records((number << STEP) + place - FAN)
+                if len(records) != 1:
+                    raise SetupError("the absence index contradicts itself: a page does not hold the one key")
+                return self._terminal(records[0], key, siblings)
+            number, position = (number << STEP) + place - FAN, position + STEP
 
     def indices(self, key: bytes) -> tuple[int, ...]:
         """The indices of a key, ascending; empty if it is absent. Proven by nothing."""
         return self.prove(key).indices
 
-    def _prove_in_bucket(self, keys: list[_Key], key: bytes, siblings: list[bytes]) -> KeyProof:
+    def _prove_in_bucket(self, records: list[bytes], key: bytes, siblings: list[bytes]) -> KeyProof:
         position = len(siblings)
-        while len(keys) > 1:
-            sides = _split(keys, position)
+        while len(records) > 1:
+            cut = _cut(records, position)
             right = bit(key, position)
-            siblings.append(_fold(sides[1 - right], position + 1))
-            keys = sides[right]
             position += 1
-        if not keys:
-            return KeyProof(tuple(siblings))
-        return self._terminal(keys[0], key, siblings)
+            if right:
+                siblings.append(_fold(records[:cut], position))
+                records = records[cut:]
+            else:
+                siblings.append(_fold(records[cut:], position))
+                records = records[:cut]
+        return self._terminal(records[0], key, siblings) if records else KeyProof(tuple(siblings))
 
-    def _terminal(self, found: _Key, key: bytes, siblings: list[bytes]) -> KeyProof:
-        if found.key == key:
-            indices = [found.first] if found.count == 1 else self._store.indices(key)
-            if len(indices) != found.count:
+    def _terminal(self, record: bytes, key: bytes, siblings: list[bytes]) -> KeyProof:
+        found, count, first = _read(record)
+        if found == key:
+            indices = [first] if count == 1 else self._store.indices(key)
+            if len(indices) != count:
                 raise SetupError("the absence index contradicts itself: a key's list is not as long as its count")
             return KeyProof(tuple(siblings), tuple(indices))
-        running = run([found.first]) if found.count == 1 else self._store.running(found.key)
+        running = run([first]) if count == 1 else self._store.running(found)
         if running is None:
             raise SetupError("the absence index contradicts itself: a key's running hash is missing")
-        return KeyProof(tuple(siblings), (), Occupant(found.key, found.count, found.first, running))
+        return KeyProof(tuple(siblings), (), Occupant(found, count, first, running))
 
-    def _only_key(self, prefix: bytes) -> _Key:
-        page = self._page(prefix)
-        if isinstance(page, _Branch) or len(page) != 1:
-            raise SetupError("the absence index contradicts itself: a page does not hold the one key that is said")
-        return next(iter(page.values()))
+    def _records(self, number: int) -> list[bytes]:
+        page = self._store.page(number)
+        if page is None:
+            return []
+        data = page[2]
+        if data is None or len(data) % RECORD:
+            raise SetupError("the absence index contradicts itself: a page of it is damaged")
+        return [data[at : at + RECORD] for at in range(0, len(data), RECORD)]
 
-    def _page(self, prefix: bytes) -> _Branch | _Bucket:
-        known = self._branches.get(prefix)
+    def _branch(self, number: int) -> _Branch | None:
+        """The branch at a page number, or None for a bucket or nothing."""
+        known = self._branches.get(number)
         if known is not None:
-            self._branches.move_to_end(prefix)
+            self._branches.move_to_end(number)
             return known
-        data = self._store.page(prefix)
-        if data is None:
-            return {}
-        if data[:1] == b"\x01" and len(data) == 1 + 256 * _CHILD:
-            return self._keep(prefix, _Branch.decode(data))
-        if data[:1] == b"\x00" and len(data) % _RECORD == 1:
-            return _decode_bucket(data)
-        raise SetupError("the absence index contradicts itself: a page of it is damaged")
+        page = self._store.page(number)
+        if page is None or page[2] is not None:
+            return None
+        branch, places = _Branch(), set[int]()
+        for child, value, length in self._store.below(number):
+            place = child - (number << STEP) + FAN
+            branch.kind[place] = _BRANCH if length is None else _ONE if length == RECORD else _MORE
+            branch.hash[place] = value
+            places.add(place)
+        branch.rehash(places)
+        if branch.hash[1] != page[1]:
+            raise SetupError("the absence index contradicts itself: a branch is not what its pages give")
+        return self._keep(number, branch)
 
-    def _keep(self, prefix: bytes, branch: _Branch) -> _Branch:
-        self._branches[prefix] = branch
-        self._branches.move_to_end(prefix)
-        while len(self._branches) > _CACHED_BRANCHES:
+    def _keep(self, number: int, branch: _Branch) -> _Branch:
+        self._branches[number] = branch
+        if len(self._branches) > _CACHED_BRANCHES:
             self._branches.popitem(last=False)
         return branch
 
-    def _update(self, prefix: bytes, wanted: dict[bytes, list[int]]) -> tuple[int, bytes]:
-        """Add to the page at a prefix; its (kind, hash) afterwards."""
-        page = self._page(prefix)
-        if isinstance(page, _Branch):
-            groups: dict[int, dict[bytes, list[int]]] = {}
-            for key, indices in wanted.items():
-                groups.setdefault(key[len(prefix)], {})[key] = indices
-            for child, group in groups.items():
-                page.set(child, *self._update(prefix + bytes([child]), group))
-            page.rehash({256 + child for child in groups})
-            self._store.put_page(prefix, page.encode())
-            self._keep(prefix, page)
-            return _MORE, page.hash[1]
-        for key, indices in wanted.items():
-            page[key] = self._grown(page.get(key), key, indices)
-        return self._write_bucket(prefix, _sorted(page))
+    def _below(self, number: int) -> _Branch:
+        branch = self._branch(number)
+        if branch is None:
+            raise SetupError("the absence index contradicts itself: a branch of it is missing")
+        return branch
 
-    def _write_bucket(self, prefix: bytes, keys: list[_Key]) -> tuple[int, bytes]:
-        if len(keys) <= BUCKET_KEYS:
-            self._store.put_page(prefix, _encode_bucket(keys))
-            return (_ONE if len(keys) == 1 else _MORE), _fold(keys, 8 * len(prefix))
-        groups: dict[int, list[_Key]] = {}
-        for item in keys:
-            groups.setdefault(item.key[len(prefix)], []).append(item)
-        branch = _Branch(
-            (child, *self._write_bucket(prefix + bytes([child]), group)) for child, group in groups.items()
-        )
-        self._store.put_page(prefix, branch.encode())
-        self._keep(prefix, branch)
-        return _MORE, branch.hash[1]
+    def _update(self, number: int, position: int, kind: int, wanted: _Wanted) -> tuple[int, bytes]:
+        """Add to the page `number` of this kind, which stands at bit `position`; its (kind, hash) afterwards."""
+        if kind != _BRANCH:
+            return self._write(number, position, self._grown(self._records(number) if kind else [], wanted))
+        if len(wanted) == 1:
+            return self._update_one(number, position, wanted)
+        branch = self._below(number)
+        groups: dict[int, _Wanted] = {}
+        shift = 64 - STEP - position
+        for item in wanted:
+            place = ((item[0] >> shift) & (FAN - 1)) + FAN
+            known = groups.get(place)
+            if known is None:
+                groups[place] = [item]
+            else:
+                known.append(item)
+        kinds, values, below = branch.kind, branch.hash, (number << STEP) - FAN
+        for place, group in groups.items():
+            kinds[place], values[place] = self._update(below + place, position + STEP, kinds[place], group)
+        branch.rehash(groups)
+        self._written.append((number, values[1], None))
+        return _BRANCH, values[1]
 
-    def _grown(self, known: _Key | None, key: bytes, indices: list[int]) -> _Key:
+    def _update_one(self, number: int, position: int, wanted: _Wanted) -> tuple[int, bytes]:
+        """`_update` of a branch by one key: down to its bucket and up again."""
+        path: list[tuple[_Branch, int, int]] = []
+        bits, kind = wanted[0][0], _BRANCH
+        while kind == _BRANCH:
+            branch = self._below(number)
+            place = ((bits >> (64 - STEP - position)) & (FAN - 1)) + FAN
+            path.append((branch, place, number))
+            number, position, kind = (number << STEP) + place - FAN, position + STEP, branch.kind[place]
+        kind, value = self._write(number, position, self._grown(self._records(number) if kind else [], wanted))
+        for branch, place, above in reversed(path):
+            branch.set(place, kind, value)
+            kind, value = _BRANCH, branch.hash[1]
+            self._written.append((above, value, None))
+        return kind, value
+
+    def _write(self, number: int, position: int, records: list[bytes]) -> tuple[int, bytes]:
+        """Put ascending records at a page that is no branch, as a bucket or, if they are too many, as a new branch."""
+        if len(records) <= BUCKET_KEYS or position >= DEEPEST:
+            value = _fold(records, position)
+            self._written.append((number, value, b"".join(records)))
+            return (_ONE if len(records) == 1 else _MORE), value
+        groups: dict[int, list[bytes]] = {}
+        shift = 64 - STEP - position
+        for record in records:
+            place = ((int.from_bytes(record[:8], "big") >> shift) & (FAN - 1)) + FAN
+            groups.setdefault(place, []).append(record)
+        branch, below = _Branch(), (number << STEP) - FAN
+        for place, group in groups.items():
+            branch.kind[place], branch.hash[place] = self._write(below + place, position + STEP, group)
+        branch.rehash(groups)
+        self._keep(number, branch)
+        self._written.append((number, branch.hash[1], None))
+        return _BRANCH, branch.hash[1]
+
+    def _grown(self, records: list[bytes], wanted: _Wanted) -> list[bytes]:
+        """Ascending records with indices added."""
+        if len(wanted) > 4 * BUCKET_KEYS:  # many new keys at once: one sort is cheaper than many insertions
+            kept = {record[:32]: record for record in records}
+            for _, key, indices in wanted:
+                kept[key] = self._record(kept.get(key), key, indices)
+            return sorted(kept.values())
+        for _, key, indices in wanted:
+            at = bisect_left(records, key)  # a record begins with its key, so it sorts after it
+            if at < len(records) and records[at][:32] == key:
+                records[at] = self._record(records[at], key, indices)
+            else:
+                records.insert(at, self._record(None, key, indices))
+        return records
+
+    def _record(self, known: bytes | None, key: bytes, indices: list[int]) -> bytes:
         if known is None and len(indices) == 1:
-            return _Key(key, 1, indices[0], key_hash(key, 1, indices[0], run(indices)))
+            packed = u64(indices[0])
+            running = hashlib.sha256(b"\x13" + RUNNING_START + packed).digest()
+            head = key + _COUNT_1 + packed
+            return head + hashlib.sha256(b"\x11" + head + running).digest()
         if known is None:
             count, first, running, new = len(indices), indices[0], run(indices), indices
         else:
-            count, first = known.count + len(indices), known.first
-            if known.count == 1:
-                before, new = run([first]), [first, *indices]
+            _, before, first = _read(known)
+            count = before + len(indices)
+            if before == 1:
+                so_far, new = run([first]), [first, *indices]
             else:
-                before, new = self._store.running(key), indices
-                if before is None:
+                so_far, new = self._store.running(key), indices
+                if so_far is None:
                     raise SetupError("the absence index contradicts itself: a key's running hash is missing")
-            running = run(indices, before)
+            running = run(indices, so_far)
         if any(a >= b for a, b in pairwise(new)):
             raise UsageError("indices are added to the absence index in ascending order")
         self._store.put_indices(key, new, running)
-        return _Key(key, count, first, key_hash(key, count, first, running))
+        return key + u64(count) + u64(first) + key_hash(key, count, first, running)
 
 
-def _sorted(bucket: _Bucket) -> list[_Key]:
-    return [bucket[key] for key in sorted(bucket)]
+_COUNT_1 = u64(1)
 
 
-def _split(keys: list[_Key], position: int) -> tuple[list[_Key], list[_Key]]:
-    """Ascending keys that share all bits before `position`, by their bit there."""
+def _read(record: bytes) -> tuple[bytes, int, int]:
+    """(key, count, first) of a record."""
+    return record[:32], int.from_bytes(record[32:40], "big"), int.from_bytes(record[40:48], "big")
+
+
+def _cut(records: list[bytes], position: int) -> int:
+    """How many of these ascending records, which share all bits before `position`, have a 0 there."""
+    byte, mask = position >> 3, 0x80 >> (position & 7)
     cut = 0
-    while cut < len(keys) and not bit(keys[cut].key, position):
+    for record in records:
+        if record[byte] & mask:
+            break
         cut += 1
-    return keys[:cut], keys[cut:]
+    return cut
 
 
-def _fold(keys: list[_Key], position: int) -> bytes:
-    """Hash of the subtree of ascending keys that share all bits before `position`."""
-    if not keys:
+def _fold(records: list[bytes], position: int) -> bytes:
+    """Hash of the subtree of ascending records that share all bits before `position`."""
+    if len(records) == 1:
+        return records[0][48:]
+    if not records:
         return EMPTY
-    if len(keys) == 1:
-        return keys[0].hash
-    left, right = _split(keys, position)
-    return node_hash(_fold(left, position + 1), _fold(right, position + 1))
-
-
-def _encode_bucket(keys: list[_Key]) -> bytes:
-    return b"\x00" + b"".join(k.key + u64(k.count) + u64(k.first) + k.hash for k in keys)
-
-
-def _decode_bucket(data: bytes) -> _Bucket:
-    bucket: _Bucket = {}
-    for at in range(1, len(data), _RECORD):
-        key = data[at : at + 32]
-        count = int.from_bytes(data[at + 32 : at + 40], "big")
-        first = int.from_bytes(data[at + 40 : at + 48], "big")
-        bucket[key] = _Key(key, count, first, data[at + 48 : at + _RECORD])
-    return bucket
+    cut = _cut(records, position)
+    return node_hash(_fold(records[:cut], position + 1), _fold(records[cut:], position + 1))

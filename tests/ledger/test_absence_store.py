@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from plausible.ledger import Ledger
 from plausible.ledger.absence.note import INDEX_NOTE, IndexPolicy
+from plausible.ledger.absence.pages import ABSENCE_FILE
 from plausible.ledger.absence.proof import verify_absence
 from plausible.ledger.absence.prove import prove_absence, publish, published, recompute, sign_index
-from plausible.ledger.absence.store import ABSENCE_FILE, AbsenceStore
+from plausible.ledger.absence.store import AbsenceStore
 from plausible.ledger.digests import pixel_digest
 from plausible.ledger.note import ED25519, Note, SignerKey
 from plausible.schemas.errors import EvidenceError, SetupError
@@ -85,8 +86,8 @@ def test_a_state_of_another_log_is_not_answered_from(path: Path, tmp_path: Path)
 def test_an_edited_state_or_entry_is_found(path: Path) -> None:
     root_of(path)
     with sqlite3.connect(path / ABSENCE_FILE) as database:
-        (data,) = database.execute("select data from page").fetchone()
-        database.execute("update page set data = ?", (data[:-1] + bytes([data[-1] ^ 1]),))
+        (data,) = database.execute("select hash from page").fetchone()
+        database.execute("update page set hash = ?", (data[:-1] + bytes([data[-1] ^ 1]),))
     database.close()
     with pytest.raises(SetupError, match="contradicts itself"):
         root_of(path)
@@ -141,3 +142,75 @@ def test_nobody_signs_or_proves_under_a_false_root(path: Path) -> None:
             sign_index(ledger.log, at.checkpoint, MONITOR, others=Note.parse(false.encode()))
         with pytest.raises(EvidenceError, match="is not what"):
             prove_absence(ledger.log, false.encode(), at.note, pixels=bytes(32), file=None)
+
+
+def test_what_a_lazy_store_has_not_written_is_derived_again(path: Path) -> None:
+    store = AbsenceStore(path / ABSENCE_FILE, lazy=True)
+    first = root_of(path, store)
+    with sqlite3.connect(path / ABSENCE_FILE) as database:
+        assert database.execute("select size from progress").fetchone() is None
+    database.close()
+    with Ledger.open(path) as ledger:
+        log_pictures(ledger, 3)
+    grown = root_of(path, store)  # goes on from what it holds in memory
+    assert grown != first
+    store.close()
+    with sqlite3.connect(path / ABSENCE_FILE) as database:
+        assert database.execute("select size, index_root from progress").fetchone() == (5, grown)
+    database.close()
+    assert root_of(path) == grown == root_of(path, AbsenceStore(None))
+
+
+def test_two_stores_over_one_file_agree(path: Path) -> None:
+    """A lazy one that another process overtakes forgets what it had and goes on from the file."""
+    slow = AbsenceStore(path / ABSENCE_FILE, lazy=True)
+    root_of(path, slow)
+    with Ledger.open(path) as ledger:
+        log_pictures(ledger, 3)
+    overtaken = root_of(path)
+    assert root_of(path, slow) == overtaken
+    with Ledger.open(path) as ledger:
+        log_pictures(ledger, 4, 5)
+    last = root_of(path, slow)
+    slow.close()
+    assert root_of(path) == last == root_of(path, AbsenceStore(None))
+
+
+def test_a_read_only_folder_is_answered_from_memory(path: Path) -> None:
+    expected = root_of(path, AbsenceStore(None))
+    missing = AbsenceStore(path / "no such folder" / ABSENCE_FILE)
+    assert root_of(path, missing) == expected
+
+
+def test_a_page_that_is_not_what_was_folded_gives_no_proof(path: Path) -> None:
+    """One flipped bit in a bucket: the root above it is unchanged, so only the proof itself shows it."""
+    root_of(path)
+    with Ledger.open(path, mode="read") as ledger:
+        at = ledger.checkpoint()
+        note = sign_index(ledger.log, at.checkpoint, LOG_INDEX).encode()
+        with sqlite3.connect(path / ABSENCE_FILE) as database:
+            (data,) = database.execute("select records from page").fetchone()
+            for place in range(0, len(data), 80):  # the index in each record
+                data = data[: place + 47] + bytes([data[place + 47] ^ 1]) + data[place + 48 :]
+            database.execute("update page set records = ?", (data,))
+        database.close()
+        with pytest.raises(SetupError, match="contradicts itself"):
+            prove_absence(
+                ledger.log, note, at.note, pixels=pixel_digest(picture(99)), file=None,
+                store=AbsenceStore(path / ABSENCE_FILE),
+            )  # fmt: skip
+
+
+def test_a_false_root_in_the_file_is_not_blamed_on_the_log(path: Path) -> None:
+    root_of(path)
+    with Ledger.open(path, mode="read") as ledger:
+        at = ledger.checkpoint()
+        note = sign_index(ledger.log, at.checkpoint, LOG_INDEX).encode()
+        with sqlite3.connect(path / ABSENCE_FILE) as database:
+            database.execute("update page set hash = ? where number = 1", (bytes(32),))
+            database.execute("update progress set index_root = ?", (bytes(32),))
+        database.close()
+        with pytest.raises(SetupError, match="delete it"):
+            prove_absence(
+                ledger.log, note, at.note, pixels=bytes(32), file=None, store=AbsenceStore(path / ABSENCE_FILE)
+            )
