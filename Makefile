@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LINKS := build/typing/plausible
 ROOMS := schemas ledger attribution node cli
 
-.PHONY: help install faces demo test test-long check format bench wheel clean
+.PHONY: help install faces demo test test-long check format bench faults wheel clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -57,6 +57,10 @@ format: $(STAMP) ## apply ruff's fixes and format
 
 bench: $(STAMP)  ## the figures of README and docs, each printed with its command
 	$(PY) -m benchmarks
+
+faults: $(STAMP) ## the crash matrix: each file-system call of a writer fails once; about an hour, needs strace
+	@command -v strace >/dev/null || { echo "strace is missing: apt-get install strace (Debian, Ubuntu)" >&2; exit 4; }
+	$(PY) -m benchmarks.ledger.faults --progress
 
 wheel: $(STAMP)  ## dist/*.whl; build/ goes first, since a stale build/lib would ship deleted modules
 	rm -rf build dist *.egg-info

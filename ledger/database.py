@@ -3,6 +3,10 @@
 One connection, serialised by a lock. Connections must never live across a fork: SQLite's bookkeeping of file locks is
 inherited, so the child would believe in locks that only its parent holds. `suspend` closes the connection before a fork
 and the next use opens it again, in parent and child alike.
+
+A flush or a read that fails ends the object: whatever SQLite says afterwards, the kernel may have dropped pages. SQLite
+ignores a failed flush of the folder that its write-ahead log was made in, so that folder is flushed here, before the
+first commit.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..schemas.errors import SetupError, UsageError
-from .disk import storage
+from .disk import StorageBroken, storage, sync_folder
 
 APPLICATION_ID = 0x706C6A01
 """PRAGMA application_id of the databases of a ledger directory."""
@@ -34,7 +38,9 @@ class Database:
         self._readonly = readonly
         self._lock = threading.Lock()
         self._closed = False
+        self._broken: StorageBroken | None = None
         self._connection: sqlite3.Connection | None = None
+        self._folder_synced = False
         with self._lock:
             self._open()
 
@@ -53,23 +59,36 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         if self._closed:
             raise UsageError(f"{self.path} is closed")
+        if self._broken is not None:
+            raise self._broken
         if self._connection is None:
             if self._readonly:
                 self._connection = open_database_readonly(self.path, version=self._version)
             else:
                 self._connection = open_database(self.path, ddl=self._ddl, version=self._version)
+                self._folder_synced = False
         return self._connection
+
+    @contextlib.contextmanager
+    def _fatal(self) -> Generator[None, None, None]:
+        """After a failed flush nothing more is written through this object, whoever asks."""
+        try:
+            yield
+        except StorageBroken as error:
+            if not self._readonly:
+                self._broken = error
+            raise
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query."""
-        with self._lock:
+        with self._lock, self._fatal():
             connection = self._open()
             with storage(f"reading {self.path.name}"):
                 return connection.execute(query, values).fetchall()
 
     def row(self, query: str, values: Sequence[Any] = ()) -> Any:
         """The first row of a query, or None."""
-        with self._lock:
+        with self._lock, self._fatal():
             connection = self._open()
             with storage(f"reading {self.path.name}"):
                 return connection.execute(query, values).fetchone()
@@ -77,8 +96,13 @@ class Database:
     @contextlib.contextmanager
     def transaction(self) -> Generator[sqlite3.Connection, None, None]:
         """One `BEGIN IMMEDIATE` transaction: durable when the block is left, undone by any exception."""
-        with self._lock, _begin(self._open(), self.path.name) as connection:
-            yield connection
+        with self._lock, self._fatal():
+            connection = self._open()
+            if not self._folder_synced:
+                sync_folder_of(self.path)
+                self._folder_synced = True
+            with _begin(connection, self.path.name):
+                yield connection
 
     @contextlib.contextmanager
     def snapshot(self) -> Generator[None, None, None]:
@@ -92,7 +116,7 @@ class Database:
 
     def command(self, statement: str) -> None:
         """A statement outside a transaction (a pragma)."""
-        with self._lock:
+        with self._lock, self._fatal():
             connection = self._open()
             with storage(f"writing {self.path.name}"):
                 connection.execute(statement).fetchall()
@@ -118,13 +142,24 @@ class Database:
                 self._connection = None
 
 
+def sync_folder_of(path: Path) -> None:
+    """Make the names of an open database and of its write-ahead log durable; SQLite's own try may fail unnoticed."""
+    with storage(f"flushing {path.parent}"):
+        sync_folder(path.parent)
+
+
+def _is_file(path: Path) -> bool:
+    with storage(f"opening {path}"):
+        return path.is_file()
+
+
 def open_database(path: Path, *, ddl: str, version: int, create: bool = False) -> sqlite3.Connection:
     """Open a database for writing: WAL, synchronous=FULL, foreign keys, each pragma checked; 0600 when created.
 
     Transactions are explicit (`begin`). Raises `SetupError` if the file is absent and `create` is false, is no
     database of this project, or is of a newer version.
     """
-    if not create and not path.is_file():
+    if not create and not _is_file(path):
         raise SetupError(f"{path} is missing: restore it from a backup, a ledger cannot go on without it")
     if create:
         with contextlib.suppress(FileExistsError):
@@ -157,6 +192,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, ddl: str, version: int,
     if connection.execute("PRAGMA synchronous").fetchone()[0] != 2:
         raise SetupError(f"{path}: SQLite did not accept synchronous = FULL")
     if found == 0:
+        sync_folder_of(path)
         # one transaction: a killed creation leaves an empty file, which is then refused
         connection.executescript(
             f"BEGIN IMMEDIATE;\n{ddl};\nPRAGMA application_id = {APPLICATION_ID};\n"
@@ -179,7 +215,7 @@ def check_version(path: Path, found: int, application: int, version: int, *, emp
 
 def open_database_readonly(path: Path, *, version: int) -> sqlite3.Connection:
     """Open a database for reading, also on a read-only file system. Raises `SetupError` if it is absent or foreign."""
-    if not path.is_file():
+    if not _is_file(path):
         raise SetupError(f"{path} is missing")
     name = quote(str(path.resolve()))
     last: sqlite3.Error | None = None

@@ -12,6 +12,7 @@ goes away this process takes the lock itself. Whatever fails is either still in 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -141,6 +142,10 @@ class Writer:
                 raise SetupError(
                     f"another process writes to {directory}: close it there, or open with second_writer='enqueue'"
                 )
+            if self._spooling:
+                # in hand before the first call: when the disk is full there are no new ones
+                with contextlib.suppress(StorageFull):
+                    self.draws.refill()
             self._publish()
         except BaseException:
             self._release()
@@ -553,8 +558,6 @@ class Writer:
     def _break(self, error: PlausibleError) -> None:
         self._broken = error
         _log.error("the ledger's writer stopped: %s", error)
-        if not self._spooling:
-            self.progress.failures.append(error)
         self.progress.stop(error)
 
     def _release(self) -> None:

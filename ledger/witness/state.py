@@ -1,15 +1,20 @@
-"""The state of a witness: one SQLite file, its schema, and write transactions that are durable when they are left."""
+"""The state of a witness: one SQLite file, its schema, and write transactions that are durable when they are left.
+
+A flush or a read that fails ends the object: no cosignature leaves after it until the state is opened again.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ...schemas.errors import SetupError, UsageError
+from ..database import sync_folder_of
+from ..disk import StorageBroken, storage, storage_error
 from .guard import Guard
 
 WITNESS_VERSION = 2
@@ -45,7 +50,11 @@ class WitnessState:
         """Open; `SetupError` if it is missing, another witness's, unreadable, or older than the guard."""
         self.path, self._guard = path, guard
         self._lock = threading.Lock()
-        if not path.is_file():
+        self._broken: SetupError | None = None
+        self._folder_synced = False
+        with storage(f"opening {path}"):
+            found = path.is_file()
+        if not found:
             raise SetupError(
                 f"there is no witness state at {path}: make a new witness with a new key, and never let one "
                 "that lost its state sign again"
@@ -124,6 +133,11 @@ class WitnessState:
         """A write transaction that has the file to itself; committed, durable and counted when the block is left."""
         with self._lock:
             commits: int | None = None
+            if self._broken is not None:
+                raise self._broken
+            if not self._folder_synced:
+                sync_folder_of(self.path)  # SQLite does it at its first commit, and ignores failure
+                self._folder_synced = True
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 before = self._db.total_changes
@@ -139,9 +153,11 @@ class WitnessState:
                     raise
                 self._db.execute("COMMIT")
             except sqlite3.Error as error:
+                failed = self._failed(error)
                 if self._db.in_transaction:
-                    self._db.rollback()
-                raise SetupError(f"the witness state {self.path} failed: {error}") from None
+                    with suppress(sqlite3.Error):
+                        self._db.rollback()
+                raise failed from None
             if self._guard is not None and commits is not None:
                 self._guard.advance(commits)
 
@@ -151,12 +167,20 @@ class WitnessState:
             try:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.Error as error:
-                raise SetupError(f"the witness state {self.path} failed: {error}") from None
+                raise self._failed(error) from None
+
+    def _failed(self, error: sqlite3.Error) -> SetupError:
+        """What is raised for a failed call; a failed flush or read is remembered."""
+        text = f"the witness state {self.path} failed: {error}"
+        if isinstance(storage_error(error, ""), StorageBroken):
+            self._broken = SetupError(f"{text}; this witness cosigns no more until it is opened again")
+        return SetupError(text)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     """A connection whose commits are on the disk when they return; `SetupError` if SQLite would not promise it."""
-    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    with storage(f"opening {path}"):
+        db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     try:
         mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         db.execute("PRAGMA synchronous = FULL")
