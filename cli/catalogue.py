@@ -22,6 +22,7 @@ from . import (
     doctor,
     fsck,
     gc,
+    hammer,
     init,
     keys,
     log,
@@ -111,6 +112,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("gc",), OPERATE, "delete partial tiles that full ones made needless", gc.gc),
     Command(("export",), OPERATE, "write a whole log into one file, verified", transfer.export),
     Command(("import",), OPERATE, "make a copy of a log from an export, verified first", transfer.import_),
+    Command(("hammer",), OPERATE, "load on a log, every answer verified", hammer.hammer),
     Command(("doctor",), OPERATE, "what is installed, what is missing and what to do", doctor.doctor),
     Command(("config",), OPERATE, "the effective settings and where each came from", config.config),
 )

@@ -106,7 +106,7 @@ def _place(temporary: Path, path: Path) -> None:
 @contextlib.contextmanager
 def progress(title: str, total: int | None) -> Generator[Any]:
     """A function `advance(n=1, note="")`; draws a bar on stderr only if a person is watching."""
-    if not _watched():
+    if not watched():
         yield lambda _count=1, _note="": None
         return
     from rich.console import Console
@@ -125,7 +125,7 @@ def progress(title: str, total: int | None) -> Generator[Any]:
 @contextlib.contextmanager
 def stages() -> Generator[Any]:
     """A function `(stage, done, total)`; draws one bar, that of the current stage, if a person is watching."""
-    if not _watched():
+    if not watched():
         yield lambda _stage, _done, _total: None
         return
     from rich.console import Console
@@ -146,6 +146,6 @@ def stages() -> Generator[Any]:
         yield tell
 
 
-def _watched() -> bool:
+def watched() -> bool:
     """Whether a person may be looking at stderr."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"

@@ -23,6 +23,10 @@ from .tiles import HEIGHT, WIDTH, Tile, decode_bundle, decode_tile, tile_at
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 
 
+class NotServed(PeerError):  # noqa: N818  (named by what happened)
+    """The log answered, and says that it has no such file."""
+
+
 class Source(Protocol):
     """Where a log's files come from."""
 
@@ -68,7 +72,7 @@ def fetch_tile(source: Source, tile: Tile) -> tuple[bytes, int]:
     full = tile.full
     if full != tile and (data := source.fetch(full.path, full.max_bytes)) is not None:
         return data, full.width
-    raise PeerError(f"the log does not serve {tile.path}")
+    raise NotServed(f"the log does not serve {tile.path}")
 
 
 class _Cache:
@@ -112,7 +116,7 @@ class TiledLog:
         """The signed checkpoint as served (or `checkpoint.pending`, `checkpoints/SIZE`); `PeerError` if absent."""
         data = self.source.fetch(path, MAX_NOTE_BYTES)
         if data is None:
-            raise PeerError(f"the log serves no {path}")
+            raise NotServed(f"the log serves no {path}")
         return data
 
     def hash(self, level: int, index: int, size: int) -> bytes:

@@ -14,7 +14,7 @@ from ..checkpoint import Checkpoint
 from ..note import Note
 from ..policy import AcceptedCheckpoint, Policy
 from ..public import CHECKPOINT, CHECKPOINTS
-from ..reader import TiledLog, fetch_tile
+from ..reader import Source, TiledLog, fetch_tile
 from ..tiles import Tile, decode_bundle, decode_tile, encode_bundle, encode_tile
 from .container import END, write_member
 from .descent import Roots, descend
@@ -79,7 +79,7 @@ def export_log(
             place += 1
 
     heads(0)
-    for found in descend(checkpoint.size, checkpoint.root, lambda tile: _fetch(log, tile)):
+    for found in descend(checkpoint.size, checkpoint.root, lambda tile: fetch_exact(log.source, tile)):
         written += write_member(out, found.tile.path, found.data)
         if found.tile.is_bundle:
             roots.pass_by(found.hashes)
@@ -90,9 +90,9 @@ def export_log(
     return Exported(checkpoint.origin, checkpoint.size, checkpoint.root, len(kept), written + len(END), accepted)
 
 
-def _fetch(log: TiledLog, tile: Tile) -> bytes:
+def fetch_exact(source: Source, tile: Tile) -> bytes:
     """A file at exactly this width, whatever width is served."""
-    data, width = fetch_tile(log.source, tile)
+    data, width = fetch_tile(source, tile)
     if width == tile.width:
         return data
     if tile.is_bundle:
@@ -130,4 +130,13 @@ def manifest_problem(data: bytes) -> str:
     return f"{MANIFEST} does not describe the checkpoint behind it"
 
 
-__all__: Sequence[str] = ["FORMAT", "MANIFEST", "Exported", "check_head", "export_log", "manifest", "manifest_problem"]
+__all__: Sequence[str] = [
+    "FORMAT",
+    "MANIFEST",
+    "Exported",
+    "check_head",
+    "export_log",
+    "fetch_exact",
+    "manifest",
+    "manifest_problem",
+]
