@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from . import output
+from . import output, sources
 from .options import JsonOption
 
 
@@ -35,6 +35,10 @@ def init(
     quorum: Annotated[
         int | None, typer.Option(min=1, help="How many of the witnesses must cosign. [default: a majority]")
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Witnesses elsewhere: witness lines with URLs, group and quorum lines."),
+    ] = None,
     witness_keys: Annotated[
         WitnessKeys, typer.Option(help="What the witnesses sign with; `both`: a vote needs both signatures.")
     ] = WitnessKeys.ED25519,
@@ -58,6 +62,9 @@ def init(
     key). Only DIR/public may be served; everything else is private. Without witnesses nobody but you says when
     something was logged.
 
+    With --policy FILE the witnesses are other programs: lines `witness NAME VKEY URL`, `group` and `quorum` of a
+    tlog-policy. Give each of them the log's line of DIR/policy.txt; until a quorum watches the log nothing is signed.
+
     With --vault-key or --vault-passphrase the private records are encrypted, and where the setting vault_key
     (PD_VAULT_KEY) or PD_VAULT_PASSPHRASE names the key. Commands take it from there, or ask on the terminal.
 
@@ -70,6 +77,9 @@ def init(
     from . import vaultkeys
 
     names = tuple(witness or ())
+    lines = sources.read_bytes(policy, "the policy") if policy is not None else None
+    if lines is not None and (names or quorum is not None):
+        raise UsageError("--policy says which witnesses there are: leave --witness and --quorum out")
     if quorum is not None and quorum > len(names):
         raise UsageError(f"a quorum of {quorum} needs at least {quorum} witnesses; {len(names)} named")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -79,27 +89,30 @@ def init(
         folder,
         author=author,
         origin=origin,
-        policy=quorum,
+        policy=quorum if lines is None else lines,
         witnesses=names,
         witness_keys=witness_keys.value,
         vault_key=key,
     ) as ledger:
-        found = {
+        found: dict[str, Any] = {
             "folder": str(folder),
             "author": ledger.author_vkey,
             "origin": ledger.origin,
             "policy": str(folder / POLICY_FILE),
             "authors": str(folder / AUTHORS_FILE),
-            "witnesses": list(names),
+            "witnesses": list(dict.fromkeys(w.key.name for w in ledger.policy.witnesses)),
             "encrypted": key is not None,
         }
+        log_key = ledger.policy.logs[0].key.encode()
     if as_json:
         output.document("plausible.init/1", found)
         return
     output.result(f"ledger    {folder}")
     output.result(f"author    {found['author']}")
     output.result(f"log       {found['origin']}")
-    output.result(f"witnesses {', '.join(names) or 'none: nobody else says when something was logged'}")
+    output.result(f"witnesses {', '.join(found['witnesses']) or 'none: nobody else says when something was logged'}")
+    if lines is not None:
+        output.result(f"log key   {log_key}  give it to every witness: pd witness add DIR KEY")
     output.result(f"vault     {'encrypted' if key is not None else 'in the clear: pd vault encrypt'}")
     output.result(
         f"give verifiers {found['policy']} and {found['authors']}; serve {folder / 'public'} and nothing else"

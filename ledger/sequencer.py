@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..schemas.errors import PlausibleError, PolicyError, SetupError
-from .disk import StorageBroken
+from .cosigning import PATIENCE_SECONDS, Cosigner, Cosigners
 from .entry import sign_entry
 from .log import Log
 from .note import Note, NoteSignature, SignerKey
@@ -35,7 +35,6 @@ from .state import Acceptance, ChainHead, State
 from .statements import build_statement
 from .tree import hash_leaf
 from .vault import MODEL, Submission, Vault
-from .witness import Cosigned, OutOfStep, Refused, Witness
 
 _log = logging.getLogger("plausible.ledger")
 
@@ -64,7 +63,7 @@ class Sequencer:
         author: SignerKey,
         log_key: SignerKey,
         policy: Policy,
-        witnesses: Sequence[Witness],
+        witnesses: Sequence[Cosigner],
         strict: bool,
     ) -> None:
         self._state = state
@@ -73,8 +72,6 @@ class Sequencer:
         self._author_vkey = author.verifier.encode()
         self._log_key = log_key
         self._policy = policy
-        self._witnesses = {witness.name: witness for witness in witnesses}
-        self._witness_sizes: dict[str, int] = {}
         if vault.last() < state.submission:
             raise SetupError(
                 f"{vault.db.path} is older than state.db (a restored backup?): the records behind some entries "
@@ -83,19 +80,19 @@ class Sequencer:
         self._log = Log(state, log_key, PublicFolder(directory / PUBLIC_FOLDER, strict=strict))
         self._log.publish()
         self._log.sync()
+        self._cosigners = Cosigners(policy, witnesses, self._log.reader.consistency)
         self._cosigned, note = state.cosigned
         if note:
             self._log.public.write_checkpoint(self._cosigned, note)
         self._may_sign = False
-        self._complaints: dict[str, str] = {}
         self._refused: list[tuple[bytes, str]] = []
         self._synced_at = time.monotonic()
         self.trouble: str | None = None
         """Why the last attempt to sequence or witness did not get through; None when all is well."""
 
-    def replace_witnesses(self, witnesses: Sequence[Witness]) -> None:
+    def replace_witnesses(self, witnesses: Sequence[Cosigner]) -> None:
         """Use these connections from now on (theirs were closed for a fork)."""
-        self._witnesses = {witness.name: witness for witness in witnesses}
+        self._cosigners.replace(witnesses)
 
     @property
     def size(self) -> int:
@@ -112,39 +109,16 @@ class Sequencer:
         """Accepted entries."""
         return self._log.accepted
 
-    def hear_witnesses(self) -> bool:
+    def hear_witnesses(self, patience: float = PATIENCE_SECONDS) -> bool:
         """Whether enough witnesses said how far they have cosigned, and none is ahead; needed before signing.
 
         Raises `SetupError` if a witness has cosigned what this state.db does not know: it was restored from a backup.
         """
-        if self._may_sign:
-            return True
-        unheard = {witness.name for witness in self._policy.witnesses}
-        for witness in self._policy.witnesses:
-            found = self._witnesses.get(witness.key.name)
-            if found is None:
-                continue
-            try:
-                watched = {log.origin: log for log in found.logs()}
-            except PlausibleError as error:
-                self.trouble = f"witness {witness.name} did not answer: {error}"
-                continue
-            unheard.discard(witness.name)
-            log = watched.get(self._log_key.name)
-            if log is None:
-                continue
-            self._witness_sizes[found.name] = log.size
-            if log.size > self._log.size or (log.size == self._log.size and log.root != self._log.head.root):
-                raise SetupError(
-                    f"witness {witness.name} has cosigned a head of size {log.size} that state.db does not know "
-                    f"(its own has size {self._log.size}): state.db was restored from a backup or copied; signing "
-                    "would fork the log, so this ledger does not sign any more"
-                )
-        if self._policy.quorum is not None and unheard and self._policy.satisfied_by(unheard):
-            self.trouble = f"no head is signed before these witnesses answer: {', '.join(sorted(unheard))}"
-            return False
-        self._may_sign = True
-        return True
+        if not self._may_sign:
+            self._may_sign = self._cosigners.heard(self._log.head, patience)
+            if not self._may_sign:
+                self.trouble = self._cosigners.trouble
+        return self._may_sign
 
     # --- step 2 ---
 
@@ -203,66 +177,36 @@ class Sequencer:
 
     # --- step 5 ---
 
-    def witness(self) -> bool:
-        """Collect cosignatures for the signed head; True if it met the quorum now. Witnesses that fail are retried."""
+    def witness(self, patience: float = PATIENCE_SECONDS) -> bool:
+        """Collect cosignatures for a signed head; True if one met the quorum now. Witnesses that fail are retried."""
         if self._cosigned == self._log.size and self._state.cosigned[1]:
             return False
-        note = Note.parse(self._log.head.note)
+        head, signatures = self._log.head, list[NoteSignature]()
         if self._policy.quorum is not None:
-            # one witness may stand in the policy under several keys; asked once it signs with all of them
-            for name in dict.fromkeys(witness.key.name for witness in self._policy.witnesses):
-                found = self._witnesses.get(name)
-                if found is not None:
-                    note = note.add(*self._ask(found))
-        data = note.encode()
+            found = self._cosigners.collect(head, patience)
+            if found is None:
+                return False
+            head, signatures = found
+        data = Note.parse(head.note).add(*signatures).encode()
         try:
             accepted: AcceptedCheckpoint = self._policy.check(data)
         except PolicyError as error:
-            self.trouble = str(error)
+            self.trouble = self._cosigners.trouble or str(error)
             return False
         self._state.set_cosigned(accepted.size, data)
         self._log.public.write_checkpoint(accepted.size, data)
         self._cosigned = accepted.size
-        self.trouble = None
+        self.trouble = self._cosigners.trouble = None
         return True
 
-    def _ask(self, witness: Witness) -> tuple[NoteSignature, ...]:
-        """One witness's cosignatures of the head, or none; a witness that contradicts us stops the writer."""
-        for _ in range(2):
-            old = self._witness_sizes.get(witness.name, 0)
-            try:
-                proof = self._log.reader.consistency(old, self._log.size) if 0 < old < self._log.size else []
-                outcome = witness.add_checkpoint(old, proof, self._log.head.note)
-            except PlausibleError as error:
-                self._complain(witness.name, f"witness {witness.name} failed: {error}")
-                return ()
-            if isinstance(outcome, Cosigned):
-                self._complaints.pop(witness.name, None)
-                self._witness_sizes[witness.name] = self._log.size
-                return outcome.signatures
-            if isinstance(outcome, Refused):
-                self.trouble = f"witness {witness.name} refused ({outcome.status}): {outcome.reason}"
-                if outcome.status == 422:
-                    raise StorageBroken(f"{self.trouble}; this log contradicts what was witnessed, the writer stops")
-                self._complain(witness.name, self.trouble)
-                return ()
-            self._out_of_step(witness, outcome)
-        return ()
+    @property
+    def cosigning(self) -> bool:
+        """Whether witnesses were asked and some have not answered yet: come back soon."""
+        return self._cosigners.busy
 
-    def _complain(self, name: str, text: str) -> None:
-        """Asked again every second, a witness that is away is logged once."""
-        self.trouble = text
-        if self._complaints.get(name) != text:
-            self._complaints[name] = text
-            _log.warning("%s", text)
-
-    def _out_of_step(self, witness: Witness, outcome: OutOfStep) -> None:
-        if outcome.size > self._log.size:
-            raise StorageBroken(
-                f"witness {witness.name} has cosigned size {outcome.size}, this ledger only {self._log.size}: another "
-                "writer signs this log, the writer stops"
-            )
-        self._witness_sizes[witness.name] = outcome.size
+    def close(self) -> None:
+        """Ask nobody any more."""
+        self._cosigners.close()
 
     # --- files ---
 

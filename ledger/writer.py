@@ -24,10 +24,11 @@ from pathlib import Path
 
 from ..schemas.errors import PlausibleError, SetupError, UsageError
 from .config import LedgerConfig, ledger_path
+from .cosigning import PATIENCE_SECONDS, Cosigner
 from .disk import StorageBroken, StorageFull
 from .draws import BLOCK, DrawPool
 from .lock import LOCK_FILE, SequencerLock
-from .note import SignerKey
+from .note import SignerKey, VerifierKey
 from .policy import Policy
 from .public import PUBLIC_FOLDER
 from .reader import DirectorySource, TiledLog
@@ -49,6 +50,10 @@ POLL_SECONDS = 0.2
 """How often submissions of other processes are looked for."""
 FOLLOW_SECONDS = 0.02
 """The same while somebody waits for what another process sequences."""
+START_SECONDS = 3.0
+"""How long opening waits for witnesses to say how far they are, if too few have."""
+CLOSE_SECONDS = 5.0
+"""How long closing waits for the quorum of a last head."""
 RETRY_SECONDS = 1.0
 """How long after a failed write, or a quorum that was not met, the next try is made."""
 
@@ -119,7 +124,7 @@ class Writer:
         self.draws = DrawPool(self.state, keep=8 * BLOCK, blocks=16) if self._spooling else DrawPool(self.state)
         self._lock = SequencerLock(directory / LOCK_FILE)
         self._sequencer: Sequencer | None = None
-        self._witnesses: list[Witness] = []
+        self._witnesses: list[Cosigner] = []
         self._queue: deque[tuple[Callable[[], Submission], Receipt]] = deque()
         self._later: deque[Callable[[], None]] = deque()
         self._unresolved: dict[bytes, Receipt] = {}
@@ -313,6 +318,8 @@ class Writer:
         retry = max(self._retry_at, self._sequence_at)
         if self._head_due is not None:
             seconds = min(seconds, max(self._head_due, retry) - now)
+        if self._sequencer is not None and self._sequencer.cosigning:
+            seconds = min(seconds, retry - now)
         if self.progress.waiting:
             sequencer = self._sequencer
             if sequencer is None:
@@ -458,8 +465,10 @@ class Writer:
                 self._head_due = self._sequence_at = now + RETRY_SECONDS
             self._publish()
         may_ask = last or time.monotonic() >= self._retry_at
-        if sequencer.cosigned_size < sequencer.size and may_ask and not sequencer.witness():
-            self._retry_at = time.monotonic() + RETRY_SECONDS
+        patience = CLOSE_SECONDS if last else PATIENCE_SECONDS
+        if sequencer.cosigned_size < sequencer.size and may_ask and not sequencer.witness(patience):
+            # a round that is under way is looked at again soon; one that failed is retried, not hammered
+            self._retry_at = time.monotonic() + (FOLLOW_SECONDS if sequencer.cosigning else RETRY_SECONDS)
         sequencer.sync(force=last)
 
     def _resolve(self, accepted: Sequence[Accepted]) -> None:
@@ -531,7 +540,8 @@ class Writer:
             strict=self._config.sync == "strict",
         )
 
-    def _open_witnesses(self) -> list[Witness]:
+    def _open_witnesses(self) -> list[Cosigner]:
+        """Those that cosign in this process, and those that the policy gives an address for."""
         self._witnesses = []
         for config, keys in zip(self._config.witnesses, self._keys.witnesses, strict=True):
             try:
@@ -539,6 +549,20 @@ class Writer:
             except SetupError as error:
                 # one witness less is what a quorum is for
                 _log.warning("witness %s does not open: %s", config.name, error)
+        near = {config.name for config in self._config.witnesses}
+        far: dict[str, tuple[str, list[VerifierKey]]] = {}
+        for witness in self._policy.witnesses:
+            if witness.url is not None and witness.key.name not in near:
+                far.setdefault(witness.key.name, (witness.url, []))[1].append(witness.key)
+        if not far:
+            return self._witnesses
+        from .witness.remote import RemoteWitness  # httpx takes longer to import than the rest of this room
+
+        for name, (url, keys) in far.items():
+            try:
+                self._witnesses.append(RemoteWitness(name, keys, url))
+            except UsageError as error:
+                _log.warning("%s", error)
         return self._witnesses
 
     def _recover(self) -> None:
@@ -546,7 +570,7 @@ class Writer:
         try:
             self._flush_journal()
             if self._sequencer is not None:
-                self._sequencer.hear_witnesses()
+                self._sequencer.hear_witnesses(START_SECONDS)
                 while accepted := self._sequencer.accept(self._config.batch_entries):
                     _log.warning("%d submissions of an earlier run were accepted now", len(accepted))
                 self._head_due = time.monotonic()
@@ -561,6 +585,8 @@ class Writer:
         self.progress.stop(error)
 
     def _release(self) -> None:
+        if self._sequencer is not None:
+            self._sequencer.close()
         for witness in self._witnesses:
             witness.close()
         self._witnesses = []

@@ -8,6 +8,8 @@ from ..checkpoint import Checkpoint
 from ..note import NoteSignature, VerifierKey
 
 _TEXT = "text/plain; charset=utf-8"
+SIZE_TYPE = "text/x.tlog.size"
+"""The content type that tells a size from any other 409."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class OutOfStep:
 
     size: int
     status: int = 409
-    content_type: str = "text/x.tlog.size"
+    content_type: str = SIZE_TYPE
 
     @property
     def body(self) -> bytes:
