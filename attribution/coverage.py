@@ -20,6 +20,7 @@ from typing import Any
 
 from ..ledger.checkpoint import Checkpoint
 from ..ledger.entry import Entry, parse_entry
+from ..ledger.keyhistory import KeyHistory
 from ..ledger.policy import AcceptedCheckpoint
 from ..ledger.reader import TiledLog
 from ..ledger.tiles import MAX_BUNDLE_BYTES, WIDTH, Tile, decode_bundle
@@ -29,6 +30,8 @@ from .findings import Coverage
 
 Head = AcceptedCheckpoint | Checkpoint
 
+_KEY_KINDS = b"urn:plausible:author-"
+"""What the types of all entries about authors' keys have in common."""
 _HEX_DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
@@ -43,6 +46,7 @@ class LogScan:
     edited: frozenset[int]  # entries that do not hash to what the signed tree says, where that could be told
     _leaves: dict[int, bytes] = field(repr=False)  # every leaf that may be an entry
     _by_digest: dict[bytes, tuple[int, ...]] = field(repr=False)
+    _about_keys: tuple[int, ...] = ()
 
     def mentions(self, digest: bytes) -> list[int]:
         """Indices of entries whose payload holds this 32-byte digest in hex, ascending; a superset of what names it."""
@@ -79,6 +83,15 @@ class LogScan:
             if entry is not None:
                 yield index, entry
 
+    def key_history(self) -> KeyHistory:
+        """What the entries say about authors' keys: complete up to `size`, if there is no `contradiction`."""
+        history = KeyHistory()
+        for index in self._about_keys:
+            entry = self.entry(index)
+            if entry is not None and index not in self.edited:
+                history.pass_by(index, entry)
+        return history
+
     def coverage(self, *, pixels: bytes, file: bytes) -> Coverage:
         """What the scan says of an image."""
         logs = ((self.origin, self.size),)
@@ -99,6 +112,7 @@ def scan_log(log: TiledLog, at: Head, *, progress: Callable[[int, int], None] | 
     hashes: list[bytes] = []
     leaves: dict[int, bytes] = {}
     digests: dict[bytes, list[int]] = {}
+    about_keys: list[int] = []
     contradiction: str | None = None
     index = 0
     for bundle in _bundles(log, at.size):
@@ -109,6 +123,8 @@ def scan_log(log: TiledLog, at: Head, *, progress: Callable[[int, int], None] | 
             payload = _payload(leaf)
             if payload is not None:
                 leaves[index] = leaf
+                if _KEY_KINDS in payload:
+                    about_keys.append(index)
                 for match in set(_HEX_DIGEST.findall(payload)):
                     digests.setdefault(match, []).append(index)
             index += 1
@@ -122,7 +138,7 @@ def scan_log(log: TiledLog, at: Head, *, progress: Callable[[int, int], None] | 
             f"the entries served by {at.origin} do not hash to the root of its own checkpoint of size {at.size}{which}"
         )
     by_digest = {digest: tuple(indices) for digest, indices in digests.items()}
-    return LogScan(at.origin, at.size, at.root, contradiction, edited, leaves, by_digest)
+    return LogScan(at.origin, at.size, at.root, contradiction, edited, leaves, by_digest, tuple(about_keys))
 
 
 def _bundles(log: TiledLog, size: int) -> Iterator[list[bytes]]:

@@ -17,6 +17,7 @@ from ..ledger.archive import dated_by
 from ..ledger.authors import Authors
 from ..ledger.checkpoint import Checkpoint
 from ..ledger.evidence import Evidence
+from ..ledger.keyhistory import KeyHistory
 from ..ledger.ledger import Ledger
 from ..ledger.note import Note
 from ..ledger.policy import AcceptedCheckpoint, Policy
@@ -43,6 +44,19 @@ class EvidenceFiles:
     opening: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """What the log `origin` says of authors' keys; with `size` all that it says below that size."""
+
+    origin: str
+    history: KeyHistory
+    size: int | None
+
+    def judge(self, authors: Authors) -> Authors:
+        """These authors, held against it."""
+        return authors.with_history(self.origin, self.history, self.size)
+
+
 @dataclass(slots=True)
 class LogSource:
     """One log under the policy that judges it. `accepted` is its checkpoint, or `problem` says why there is none."""
@@ -57,6 +71,7 @@ class LogSource:
     problem: str | None = None
     head: Checkpoint | None = None  # of the checkpoint that is served, accepted or not
     note: bytes = field(default=b"", repr=False)
+    keys: KeyFacts | None = field(default=None, repr=False)  # what the log says of its authors' keys; `authors` follow
     _scan: LogScan | None = field(default=None, repr=False)
     _scan_problem: str | None = None
 
@@ -76,9 +91,17 @@ class LogSource:
             else:
                 try:
                     self._scan = scan_log(self.log, self.head, progress=progress)
+                    if self.accepted is not None and self._scan.contradiction is None:
+                        self.judge_keys(self._scan.key_history(), self._scan.size)
                 except PlausibleError as error:
                     self._scan_problem = str(error)
         return self._scan
+
+    def judge_keys(self, history: KeyHistory, size: int | None) -> None:
+        """Hold the log's own revocations against its authors; `size`: read from every entry below it."""
+        self.keys = KeyFacts(self.origin, history, size)
+        if self.authors is not None:
+            self.authors = self.keys.judge(self.authors)
 
     def find(self, *, pixels: bytes, file: bytes) -> list[int]:
         """Indices of entries that name these digests, ascending: by the ledger's index, else by the full scan.
@@ -172,11 +195,11 @@ def _open(item: LogLike, policy: Policy | None, authors: Authors | None) -> LogS
             raise UsageError(f"{item} is not a folder: give a ledger directory or the public folder of a log")
         else:
             raise UsageError(f"{item} is neither a ledger directory (log.toml) nor a log's public folder (checkpoint)")
-    _accept(source)
+    _accept(source, own=policy is None)
     return source
 
 
-def _accept(source: LogSource) -> None:
+def _accept(source: LogSource, *, own: bool) -> None:
     try:
         source.note = source.log.checkpoint_bytes()
         source.head = Checkpoint.parse(Note.parse(source.note).text)
@@ -184,6 +207,11 @@ def _accept(source: LogSource) -> None:
             source.problem = "no policy says whose checkpoints count"
             return
         source.accepted = source.policy.check(source.note, now=int(time.time()))
+        if source.ledger is not None:
+            # found by an index that is not the verifier's own unless the ledger is: what it names counts, what it
+            # leaves out says nothing
+            with contextlib.suppress(PlausibleError):  # a log whose entries are not its tree's is found out below
+                source.judge_keys(source.ledger.key_history(), source.head.size if own else None)
     except PlausibleError as error:
         source.problem = str(error)
 

@@ -135,6 +135,14 @@ class Verifier:
             if source.ledger is not None and source.opened:
                 source.ledger.close()
 
+    def _judged_authors(self) -> Authors | None:
+        """The authors, held against what every log at hand says of their keys."""
+        authors = self.authors
+        for source in self.sources:
+            if authors is not None and source.keys is not None:
+                authors = source.keys.judge(authors)
+        return authors
+
     def _accused(self) -> tuple[str, ...]:
         known = {a.name for s in self.sources if s.authors is not None for a in s.authors.authors}
         known |= {a.name for a in self.authors.authors} if self.authors is not None else set()
@@ -145,9 +153,10 @@ class Verifier:
 
     def _registrations(self) -> list[Registration]:
         found = [r for source in self.sources for r in registrations(source)]
+        authors = self._judged_authors()
         for files in self.evidence:
-            if self.policy is not None and self.authors is not None:
-                evidence = verify_evidence(None, files.proof, None, self.policy, self.authors)
+            if self.policy is not None and authors is not None:
+                evidence = verify_evidence(None, files.proof, None, self.policy, authors)
                 registration = registration_of(evidence, None)
                 found += [registration] if registration is not None else []
         return found
@@ -257,7 +266,8 @@ class Verifier:
             reason = "no policy and no authors say whom to believe"
             run.checks.append(Check(files.name, "skipped", reason, "evidence"))
             return
-        evidence = verify_evidence(image, files.proof, files.opening, self.policy, self.authors, now=int(time.time()))
+        authors = self._judged_authors() or self.authors
+        evidence = verify_evidence(image, files.proof, files.opening, self.policy, authors, now=int(time.time()))
         if evidence.entry is not None and evidence.entry.model is not None:
             passed = registration_of(evidence, None) is not None
             text = f"registers {digest_text(evidence.entry.model.manifest)[:19]}" if passed else "does not pass"

@@ -23,6 +23,7 @@ from plausible.ledger.digests import array_digest, model_digest, model_manifest,
 from plausible.ledger.entry import parse_entry, sign_entry
 from plausible.ledger.evidence import verify_evidence
 from plausible.ledger.images import Image, read_image
+from plausible.ledger.keyhistory import KeyHistory
 from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, SignerKey
 from plausible.ledger.policy import Policy
 from plausible.ledger.proof import make_proof
@@ -191,6 +192,31 @@ def authors() -> str:
     return _block(text)
 
 
+def key_history() -> str:
+    """Seven entries about three keys, in the order of a log, and what they come to."""
+    keys = {"A": AUTHOR, "B": SUCCESSOR, "C": SignerKey("models.example/studio", ED25519, bytes(range(2, 34)))}
+    history, lines = KeyHistory(), ["index  signed by  says         leaf hash"]
+    steps = (
+        ("C", "revokes", "A"), ("A", "names", "B"), ("B", "revokes", "A"), ("A", "names", "C"), ("A", "revokes", "B"),
+        ("B", "revokes", "B"), ("B", "names", "C"),
+    )  # fmt: skip
+    for index, (signer, says, about) in enumerate(steps):
+        vkey = keys[about].verifier.encode()
+        header = Header(author=keys[signer].verifier.encode(), chain=CHAIN, prev=NO_PREVIOUS, seq=0, time=TIME)
+        if says == "names":
+            statement: Statement = AuthorKeyStatement.make(header, successor=vkey)
+        else:
+            statement = AuthorRevocationStatement.make(header, revoked=vkey)
+        made = parse_entry(sign_entry(statement, keys[signer]))
+        history.pass_by(index, made)
+        lines.append(f"{index}      {signer}          {f'{says} {about}':12} {made.leaf_hash.hex()}")
+    names = {key.verifier.encode(): letter for letter, key in keys.items()}
+    lines += [f"{letter} = {key.verifier}" for letter, key in keys.items()]
+    lines += [f"{names[vkey]} counts no more from index {index} on" for vkey, index in history.revoked.items()]
+    lines.append(f"entries that say nothing: {', '.join(str(item.index) for item in history.ignored)}")
+    return _block("\n".join(lines))
+
+
 def entry() -> str:
     """The leaf's bytes, and the payload inside."""
     leaf = _leaf()
@@ -305,6 +331,7 @@ EXAMPLES: dict[str, Callable[[], str]] = {
     "json_rules": json_rules,
     "digests": digests,
     "authors": authors,
+    "key_history": key_history,
     "entry": entry,
     "statements": statements,
     "record": record,

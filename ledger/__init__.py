@@ -4,6 +4,7 @@ Formats    wire, tree, tiles, keytypes, note, checkpoint, cosignature, policy, p
 Entries    digests, images, dsse, authors, entry, record, seeds, evidence, statements
 Storage    disk, database, lock, state, vault, public, index, config, keys, layout, registry, weights
 Writing    draws, sequencer, writer, receipt, ledger
+Keys       authorkeys, keyhistory, rotation
 Absence    absence/
 Recording  recorder/
 Checking   fsck/

@@ -5,7 +5,8 @@
     author old.example/studio+...+... log.example 1200
 
 The last two words follow a revocation: in the log of that origin, entries from that index on count no more. Without
-them nothing says whether a key was revoked, and every answer says `revocation: not checked`.
+them, and without the log itself (`with_history`), nothing says whether a key was revoked, and every answer says
+`revocation: not checked`.
 Source: docs/spec/keys-and-authors.md.
 """
 
@@ -13,11 +14,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from ..schemas.errors import EvidenceError, PolicyError
 from .note import ED25519, VerifierKey
 from .wire import parse_decimal
+
+if TYPE_CHECKING:
+    from .keyhistory import KeyHistory
 
 MAX_AUTHORS_BYTES = 1 << 20
 
@@ -43,6 +48,8 @@ class Authors:
 
     authors: tuple[Author, ...]
     source: bytes = field(default=b"", repr=False, compare=False)
+    searched: tuple[tuple[str, int], ...] = ()
+    """Logs (origin, size) whose every entry below that size was looked at for revocations: see `with_history`."""
 
     @classmethod
     def parse(cls, data: bytes | str) -> Authors:
@@ -66,6 +73,24 @@ class Authors:
     def of(cls, keys: Iterable[VerifierKey]) -> Authors:
         """Authors without any revocation, as if from a file."""
         return cls.parse("".join(f"author {key}\n" for key in keys))
+
+    def with_history(self, origin: str, history: KeyHistory, size: int | None = None) -> Authors:
+        """These authors, with what a log itself says of their keys: the earlier of two revocations counts.
+
+        `size`: the history was read from every entry below it, so that a key it does not name was not revoked there;
+        None where only some of the entries were looked at.
+        """
+        judged: list[Author] = []
+        for author in self.authors:
+            first = history.revoked.get(author.key.encode())
+            if first is not None:
+                known = dict(author.refused_from)
+                known[origin] = min(first, known.get(origin, first))
+                judged.append(replace(author, refused_from=tuple(known.items())))
+            else:
+                judged.append(author)
+        searched = self.searched if size is None else (*self.searched, (origin, size))
+        return replace(self, authors=tuple(judged), searched=searched)
 
     def find(self, vkey: str) -> Author | None:
         """The pinned author with exactly this verifier key."""
@@ -92,11 +117,17 @@ class Authors:
             raise PolicyError(f"the key of {author.name} is revoked from index {first} of {origin} on")
         return author
 
-    def revocation(self, vkey: str) -> str:
-        """What can be said about this key's revocation: `not checked` where authors.txt names none."""
+    def revocation(self, vkey: str, origin: str | None = None) -> str:
+        """What can be said about this key's revocation; `not checked` where authors.txt names none and no log was read.
+
+        `origin` is the log of the entry in question.
+        """
         author = self.find(vkey)
-        if author is None or not author.refused_from:
+        if author is None:
             return NOT_CHECKED
+        if not author.refused_from:
+            size = dict(self.searched).get(origin) if origin is not None else None
+            return NOT_CHECKED if size is None else f"none in the first {size} entries of {origin}"
         return "revoked: " + ", ".join(f"{origin} from index {first}" for origin, first in author.refused_from)
 
 

@@ -1,6 +1,8 @@
 """Draws: the numbers seeds are derived for, reserved durably in blocks before any of them is used.
 
-A block that is reserved and not used up leaves a gap; a draw is never given out twice, whatever dies when.
+A block that is reserved and not used up leaves a gap; a draw is never given out twice, whatever dies when. Each draw
+belongs to the chain it was reserved for: after a rotation of the author's key new draws are those of the new chain, and
+what was recorded under an old draw is still the old chain's.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import threading
 
 from ..schemas.errors import UsageError
-from .state import State
+from .state import ChainHead, OwnChain, State
 
 BLOCK = 1024
 
@@ -23,6 +25,9 @@ class DrawPool:
         self._blocks = blocks
         self._lock = threading.Lock()
         self._ranges: list[range] = []
+        self._chains: list[OwnChain] = []
+        self._top = 0
+        self._load()
 
     def take(self, count: int) -> list[int]:
         """`count` draws, ascending; reserves more if needed (`StorageFull` where nothing can be written)."""
@@ -45,10 +50,31 @@ class DrawPool:
             return taken
 
     def refill(self) -> None:
-        """Reserve ahead, so that `take` seldom has to wait for the disk."""
+        """Reserve ahead, so that `take` seldom has to wait for the disk; drop draws of a chain that ended meanwhile."""
         with self._lock:
+            if self._state.chain_id != self._chains[-1].id:
+                self._ranges.clear()
+                self._load()
             if self._left() < self._keep:
                 self._reserve(0)
+
+    @property
+    def chain(self) -> ChainHead:
+        """The chain that new draws are of, as far as this process knows (author and chain; not its head)."""
+        return self._chains[-1].head
+
+    def chain_of(self, draw: int) -> ChainHead:
+        """The chain (author and chain; not its head) that a draw was reserved for."""
+        if draw >= self._top:  # of another process
+            self._load()
+        for chain in self._chains[:-1]:
+            if draw < chain.end_draw:
+                return chain.head
+        return self._chains[-1].head
+
+    def _load(self) -> None:
+        self._chains = self._state.chains()
+        self._top = self._chains[-1].end_draw
 
     def _left(self) -> int:
         return sum(len(part) for part in self._ranges)
@@ -56,4 +82,8 @@ class DrawPool:
     def _reserve(self, count: int) -> None:
         size = max(self._blocks, (count + BLOCK - 1) // BLOCK) * BLOCK
         first = self._state.reserve_draws(size)
+        if self._state.chain_id != self._chains[-1].id:
+            self._load()
+            self._ranges = [part for part in self._ranges if part.start >= self._chains[-1].first_draw]
+        self._top = max(self._top, first + size)
         self._ranges.append(range(first, first + size))

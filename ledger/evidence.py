@@ -234,7 +234,7 @@ def _check_author(
         f"signed by {entry.author.name}",
         "false",
     )
-    known = authors.revocation(entry.header.author)
+    known = authors.revocation(entry.header.author, origin)
     if known == NOT_CHECKED or author is None:
         run.add("revocation", "skipped", NOT_CHECKED)
     else:

@@ -19,14 +19,17 @@ from typing import Any
 from sqlite_utils import Database
 
 from ..schemas.errors import EvidenceError, SetupError
+from ..schemas.statement import GENERATION
 from .entry import parse_entry
 from .reader import TiledLog, fetch_tile
 from .tiles import HEIGHT, WIDTH, decode_bundle, tile_at
 from .tree import MemoryTree, hash_leaf
 
 LOOKUP_FILE = "lookup.db"
-LOOKUP_VERSION = 1
+LOOKUP_VERSION = 2
 COLUMNS = ("id", "kind", "pixels", "file", "model", "author", "chain", "seq", "draw", "time", "commitment")
+
+_FEW = f"kind <> '{GENERATION}'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,13 @@ class Lookup:
         with self._current(log, size, root) as db:
             rows = db.table("entry").rows_where(f"{where} and id < :size", {**columns, "size": size}, order_by="id")
             return [row["id"] for row in rows]
+
+    def of_kinds(self, log: TiledLog, size: int, root: bytes, kinds: Sequence[str]) -> list[int]:
+        """Indexes of the entries below `size` of these types (not generations, which are most), ascending."""
+        with self._current(log, size, root) as db:
+            places = ", ".join("?" for _ in kinds)
+            query = f"select id from entry where {_FEW} and kind in ({places}) and id < ? order by id"  # noqa: S608
+            return [row["id"] for row in db.query(query, [*kinds, size])]
 
     def indexes(self, log: TiledLog, size: int, root: bytes) -> dict[str, int]:
         """Commitment (hex) -> index of every generation below `size`."""
@@ -138,6 +148,8 @@ def _prepared(db: Database) -> Database:
         )  # fmt: skip
         for columns in (["pixels"], ["file"], ["model"], ["author"], ["chain", "seq"], ["commitment"]):
             db.table("entry").create_index(columns)
+        # without it a look for the few entries about keys and epochs would read the whole table
+        db.conn.execute(f"CREATE INDEX entry_few ON entry (kind, id) WHERE {_FEW}")
         db.table("damaged").create({"id": number, "reason": text}, pk="id")
         db.table("indexed").create({"id": number, "size": number, "root": text}, pk="id")
         db.conn.execute(f"PRAGMA user_version = {LOOKUP_VERSION}")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..schemas.errors import EvidenceError, SetupError, UsageError
+from .authorkeys import AuthorKeys
 from .authors import Authors
 from .checkpoint import Checkpoint
 from .config import CONFIG_FILE, LedgerConfig, WitnessConfig, ledger_path
@@ -186,13 +187,13 @@ def read_directory(path: Path) -> Contents:
 
 def read_keys(path: Path, config: LedgerConfig) -> WriterKeys:
     """The private keys of a sequencing process; `SetupError` if one is missing or serves two roles."""
-    author, log = read_key(path / AUTHOR_KEY), read_key(path / LOG_KEY)
+    authors, log = AuthorKeys(path, config.author), read_key(path / LOG_KEY)
     witnesses = tuple(
         tuple(read_key(ledger_path(path, file)) for file in witness.key_files) for witness in config.witnesses
     )
-    if author.name != config.author or log.name != config.origin:
-        raise SetupError(f"{path / CONFIG_FILE} names other keys than those in keys/")
-    roles = [("author", author.verifier.public), ("log", log.verifier.public)]
+    if log.name != config.origin:
+        raise SetupError(f"{path / CONFIG_FILE} names another log key than that in keys/")
+    roles = [("author", key.verifier.public) for key in authors.all] + [("log", log.verifier.public)]
     roles += [(f"witness {key.name}", key.verifier.public) for keys in witnesses for key in keys]
     check_roles(roles)
-    return WriterKeys(author, log, witnesses)
+    return WriterKeys(authors, log, witnesses)

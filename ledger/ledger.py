@@ -25,13 +25,15 @@ from typing import Any, Self
 
 from ..schemas.errors import EvidenceError, PlausibleError, SetupError, UsageError
 from ..schemas.record import REPLAY_FIELDS, Record
-from . import archive
+from . import archive, rotation
+from .authors import Authors
 from .config import LedgerConfig, ledger_path
 from .disk import StorageFull
 from .entry import Entry, parse_entry
 from .index import LOOKUP_FILE, Damage, Lookup, read_bundle
+from .keyhistory import KEY_KINDS, KeyHistory
 from .layout import make_directory, read_directory, read_keys
-from .note import VerifierKey
+from .note import SignerKey, VerifierKey
 from .policy import AcceptedCheckpoint
 from .proof import make_proof
 from .public import PUBLIC_FOLDER
@@ -40,9 +42,9 @@ from .receipt import ACCEPTED, AWAITABLE, WITNESSED, Receipt
 from .record import make_opening
 from .recorder.core import Recorder
 from .registry import MODELS_FOLDER, RegisteredModel, store_model
-from .state import STATE_FILE, ModelRow, State
+from .state import STATE_FILE, ChainHead, ModelRow, State
 from .tiles import WIDTH
-from .tree import inclusion_path
+from .tree import hash_leaf, inclusion_path
 from .vault import MODEL, VAULT_FILE, Submission, Vault
 from .vaultkey import VaultKey
 from .writer import Counters, Writer
@@ -91,13 +93,9 @@ class Ledger:
         self._forked = False
         if mode == "append":
             self._open_writer()
-            state = self._writer_now().state
         else:
             self._reader = self._open_reader()
-            state = self._reader[0]
-        chain = state.chain
-        self.author_vkey = chain.author
-        self.chain = chain.chain
+        self._last_chain = self._chain()
         self._recorder = Recorder(self)
         _open_ledgers.add(self)
 
@@ -229,6 +227,26 @@ class Ledger:
         return self.path / PUBLIC_FOLDER
 
     @property
+    def author_vkey(self) -> str:
+        """The verifier key text that signs new entries; changes with a rotation."""
+        return self._chain().author
+
+    @property
+    def chain(self) -> bytes:
+        """The chain that new entries join, 16 bytes; changes with a rotation."""
+        return self._chain().chain
+
+    def _chain(self) -> ChainHead:
+        if not self._closed:
+            self._last_chain = self._reader[0].chain if self._reader is not None else self._writer_now().draws.chain
+        return self._last_chain
+
+    def chain_of(self, draw: int) -> tuple[str, bytes]:
+        """(author's verifier key text, chain) that a reserved draw belongs to."""
+        head = self._writer_now().draws.chain_of(draw)
+        return head.author, head.chain
+
+    @property
     def author(self) -> VerifierKey:
         """The author's verifier key."""
         return VerifierKey.parse(self.author_vkey)
@@ -319,6 +337,52 @@ class Ledger:
             f"no model {name!r} is registered here (registered: {known}); register it first: "
             f"ledger.register_model({name!r}, folder=...) or pd models add"
         )
+
+    # --- keys ---
+
+    def name_successor(self, vkey: str) -> Receipt:
+        """Log that `vkey` may follow the author's key (`author-key:v1`), without changing who signs."""
+        return rotation.name_successor(self, vkey)
+
+    def rotate_author_key(self, key: SignerKey | None = None) -> Receipt:
+        """Log a successor of the author's key (a fresh one by default) and sign with it from then on.
+
+        See `rotation.rotate_author_key`.
+        """
+        return rotation.rotate_author_key(self, key)
+
+    def revoke_author_key(self, vkey: str) -> Receipt:
+        """Log that a former key's entries count no more from now on; see `rotation.revoke_author_key`."""
+        return rotation.revoke_author_key(self, vkey)
+
+    def own_chains(self) -> list[str]:
+        """The author keys (verifier key texts) that signed for this directory, oldest first; the last one signs now."""
+        return [chain.head.author for chain in self._state.chains()]
+
+    def read_authors(self) -> Authors:
+        """authors.txt as it stands now; `Ledger.authors` follows."""
+        self.authors = read_directory(self.path).authors
+        return self.authors
+
+    def key_history(self) -> KeyHistory:
+        """What the entries under the checkpoint say about authors' keys, as the lookup index finds them."""
+        at = self.checkpoint()
+        history = KeyHistory()
+        for index in self._lookup.of_kinds(self.log, at.size, at.root, KEY_KINDS):
+            leaf = self.entry(index)
+            # what the index names is believed only where it lies in the tree
+            if hash_leaf(leaf) == self.log.hash(0, index, at.size):
+                history.pass_by(index, parse_entry(leaf))
+        return history
+
+    def submit_key_entry(self, kind: str, vkey: str) -> Receipt:
+        """Hand over an entry about a key and wait until it is accepted; rotation.py's way in."""
+        writer = self._writer_now()
+        key = os.urandom(16)
+        receipt = writer.submit(key, lambda: Submission(key, kind, b"", vkey))
+        receipt.wait(ACCEPTED, 120.0)
+        writer.draws.refill()
+        return receipt
 
     # --- reading ---
 
@@ -446,6 +510,7 @@ class Ledger:
         with self._lock:
             if self._closed:
                 return
+            self._chain()
             self._closed = True
         _open_ledgers.discard(self)
         if self._reader is not None:

@@ -24,7 +24,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..schemas.errors import PlausibleError, PolicyError, SetupError
+from ..schemas.errors import PlausibleError, PolicyError, SetupError, UsageError
+from .authorkeys import AuthorKeys
 from .cosigning import PATIENCE_SECONDS, Cosigner, Cosigners
 from .entry import sign_entry
 from .log import Log
@@ -32,7 +33,7 @@ from .note import Note, NoteSignature, SignerKey
 from .policy import AcceptedCheckpoint, Policy
 from .public import PUBLIC_FOLDER, PublicFolder
 from .state import Acceptance, ChainHead, State
-from .statements import build_statement
+from .statements import KEY_SUBMISSIONS, REVOCATION, ROTATION, build_statement
 from .tree import hash_leaf
 from .vault import MODEL, Submission, Vault
 
@@ -60,7 +61,7 @@ class Sequencer:
         *,
         state: State,
         vault: Vault,
-        author: SignerKey,
+        authors: AuthorKeys,
         log_key: SignerKey,
         policy: Policy,
         witnesses: Sequence[Cosigner],
@@ -68,8 +69,7 @@ class Sequencer:
     ) -> None:
         self._state = state
         self._vault = vault
-        self._author = author
-        self._author_vkey = author.verifier.encode()
+        self._authors = authors
         self._log_key = log_key
         self._policy = policy
         if vault.last() < state.submission:
@@ -137,6 +137,10 @@ class Sequencer:
                 time.sleep(0.00005)
             acceptance.finish(waiting[-1].id)
         self._log.took(acceptance.rows)
+        for submission in waiting:
+            # only now: had the commit failed, the key would still be needed
+            if submission.kind == REVOCATION and any(item.key == submission.key for item in accepted):
+                self._authors.set_aside(submission.name)
         return accepted
 
     def _accept_one(self, acceptance: Acceptance, submission: Submission) -> Accepted | None:
@@ -146,16 +150,40 @@ class Sequencer:
             return self._refuse(submission, submission.fault)
         if submission.draw is not None and acceptance.draw_used(submission.draw):
             return self._refuse(submission, f"its draw {submission.draw} was used before")
-        head: ChainHead = acceptance.next()
         try:
-            leaf = sign_entry(build_statement(head, submission), self._author)
+            if submission.kind in KEY_SUBMISSIONS:
+                self._check_key_submission(acceptance, submission)
+            head: ChainHead = acceptance.next(submission.draw, self._revoker(acceptance, submission))
+            leaf = sign_entry(build_statement(head, submission), self._authors.require(head.author))
         except (PlausibleError, ValueError) as error:
             return self._refuse(submission, str(error))
         leaf_hash = hash_leaf(leaf)
         index = acceptance.add(head, leaf, leaf_hash, submission.draw)
         if submission.kind == MODEL:
             acceptance.add_model(submission.name, submission.model, index)
+        elif submission.kind == ROTATION:
+            acceptance.rotate(submission.name)
         return Accepted(submission.key, index, leaf_hash)
+
+    def _check_key_submission(self, acceptance: Acceptance, submission: Submission) -> None:
+        """What would make the entry worthless or leave this ledger without a key; `UsageError` says which."""
+        vkey, authors = submission.name, acceptance.authors
+        if submission.kind == REVOCATION:
+            if vkey not in authors[:-1]:
+                raise UsageError(f"{vkey} is no former key of this ledger's author: rotate before a key is revoked")
+            return
+        if vkey in authors:
+            raise UsageError(f"{vkey} is or was a key of this ledger's author: a successor is a new key")
+        if submission.kind == ROTATION:
+            self._authors.require(vkey)
+
+    def _revoker(self, acceptance: Acceptance, submission: Submission) -> str | None:
+        """Who signs a revocation: the successor that the key named by rotating, or the key itself once that is gone."""
+        if submission.kind != REVOCATION:
+            return None
+        authors = acceptance.authors
+        successor = authors[authors.index(submission.name) + 1]
+        return successor if self._authors.find(successor) is not None else submission.name
 
     def _refuse(self, submission: Submission, reason: str) -> None:
         text = f"submission {submission.id} of vault.db is not logged: {reason}"

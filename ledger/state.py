@@ -6,11 +6,12 @@ follows from the counter in `chain`, uniqueness of (author key, chain, draw) fro
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -56,6 +57,19 @@ class ChainHead:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnChain:
+    """A chain of this directory, in the order in which the author's keys followed each other.
+
+    Its draws are [first_draw, end_draw): every draw belongs to one chain, whenever its entry is accepted.
+    """
+
+    id: int
+    head: ChainHead
+    first_draw: int
+    end_draw: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRow:
     """A registered model: the name used here, its digest, the index of its `model:v1` entry."""
 
@@ -65,52 +79,84 @@ class ModelRow:
 
 
 class Acceptance:
-    """One transaction that takes submissions into the own chain; nothing of it is visible before it commits."""
+    """One transaction that takes submissions into the own chains; nothing of it is visible before it commits."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
-        row = connection.execute("SELECT id, author, chain, seq, prev, time FROM chain WHERE id = 1").fetchone()
-        if row is None:
+        self._chains = _read_chains(connection.execute(_CHAINS).fetchall())
+        if not self._chains:
             raise SetupError("state.db has no chain: it was not made by pd init")
-        self._id, self._author, self._chain, self._seq, self._prev, self._time = row
+        self._changed: set[int] = set()
         self._position: int = connection.execute("SELECT accepted FROM log").fetchone()[0]
         self._first = self._position
         self._rows: list[tuple[bytes, bytes]] = []
-        self._draws: dict[int, int] = {}
+        self._draws: dict[int, tuple[int, int]] = {}
         # draws mostly ascend: only those below the highest one need looking up
-        highest: int | None = connection.execute("SELECT max(draw) FROM draw WHERE chain = ?", (self._id,)).fetchone()[
-            0
+        highest = [
+            connection.execute("SELECT max(draw) FROM draw WHERE chain = ?", (chain.id,)).fetchone()[0]
+            for chain in self._chains
         ]
-        self._highest = -1 if highest is None else highest
+        self._highest = max((draw for draw in highest if draw is not None), default=-1)
 
-    def next(self) -> ChainHead:
-        """Header values of the next entry; its time is now, but never before its predecessor's."""
-        now = max(time.time_ns() // 1000, self._time)
-        return ChainHead(self._author, self._chain, self._seq, self._prev, now)
+    @property
+    def authors(self) -> tuple[str, ...]:
+        """The authors of the own chains, oldest first; the last one's is the chain that goes on."""
+        return tuple(chain.head.author for chain in self._chains)
+
+    def next(self, draw: int | None = None, author: str | None = None) -> ChainHead:
+        """Header values of the next entry; its time is now, but never before its predecessor's.
+
+        The chain is the one `draw` was reserved for, or the newest of `author`, or the newest of all.
+        """
+        head = self._chains[self._place(draw, author)].head
+        return replace(head, time=max(time.time_ns() // 1000, head.time))
+
+    def _place(self, draw: int | None, author: str | None) -> int:
+        last = len(self._chains) - 1
+        if draw is not None:
+            return next((n for n, chain in enumerate(self._chains) if draw < chain.end_draw), last)
+        if author is not None:
+            found = [n for n, chain in enumerate(self._chains) if chain.head.author == author]
+            if not found:
+                raise SetupError(f"no chain of this ledger is signed by {author}")
+            return found[-1]
+        return last
 
     def draw_used(self, draw: int) -> bool:
-        """Whether an accepted generation of this chain has this draw."""
+        """Whether an accepted generation of this ledger has this draw."""
         if draw in self._draws:
             return True
-        if draw > self._highest:
-            return False
-        row = self._db.execute("SELECT 1 FROM draw WHERE chain = ? AND draw = ?", (self._id, draw)).fetchone()
-        return row is not None
+        return draw <= self._highest and _draw_position(self._db.execute, draw) is not None
 
     def add(self, head: ChainHead, leaf: bytes, leaf_hash: bytes, draw: int | None = None) -> int:
         """Take the signed entry that carries `head`; returns its index in the log. Written by `finish`."""
         position = self._position
+        place = next(
+            n for n, own in enumerate(self._chains) if (own.head.author, own.head.chain) == (head.author, head.chain)
+        )
+        chain = self._chains[place]
         self._rows.append((leaf, leaf_hash))
         if draw is not None:
-            self._draws[draw] = position
+            self._draws[draw] = (chain.id, position)
         self._position += 1
-        self._seq, self._prev, self._time = head.seq + 1, leaf_hash, head.time
+        self._chains[place] = replace(chain, head=replace(head, seq=head.seq + 1, prev=leaf_hash))
+        self._changed.add(place)
         return position
 
     @property
     def rows(self) -> list[tuple[bytes, bytes]]:
         """(leaf, hash) of what was taken so far."""
         return self._rows
+
+    def rotate(self, author: str) -> None:
+        """Begin a new chain under `author`: it takes over the draws that are not reserved yet."""
+        last = self._chains[-1]
+        head = ChainHead(author, os.urandom(16), 0, bytes(32), last.head.time)
+        number: int = self._db.execute(
+            "INSERT INTO chain (author, chain, seq, prev, time, draw) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+            (author, head.chain, 0, head.prev, head.time, last.end_draw),
+        ).fetchone()[0]
+        self._chains.append(OwnChain(number, head, last.end_draw, last.end_draw))
 
     def add_model(self, name: str, digest: bytes, position: int) -> None:
         """Remember under which name and index a model was registered; a later registration of the name wins."""
@@ -125,11 +171,14 @@ class Acceptance:
         insert_entries(self._db, self._first, self._rows)
         self._db.executemany(
             "INSERT INTO draw (chain, draw, position) VALUES (?, ?, ?)",
-            ((self._id, draw, position) for draw, position in self._draws.items()),
+            ((chain, draw, position) for draw, (chain, position) in self._draws.items()),
         )
-        self._db.execute(
-            "UPDATE chain SET seq = ?, prev = ?, time = ? WHERE id = ?", (self._seq, self._prev, self._time, self._id)
-        )
+        for place in self._changed:
+            chain = self._chains[place]
+            self._db.execute(
+                "UPDATE chain SET seq = ?, prev = ?, time = ? WHERE id = ?",
+                (chain.head.seq, chain.head.prev, chain.head.time, chain.id),
+            )
         self._db.execute("UPDATE log SET accepted = ?, submission = ?", (self._position, submission))
 
 
@@ -158,22 +207,32 @@ class State(LogStore):
             yield Acceptance(connection)
 
     def reserve_draws(self, count: int) -> int:
-        """Reserve `count` draws of the own chain durably; returns the first. Reserved and unused ones are gaps."""
+        """Reserve `count` draws of the newest chain durably; returns the first. Reserved and unused ones are gaps."""
         with self.db.transaction() as connection:
-            first: int = connection.execute("SELECT draw FROM chain WHERE id = 1").fetchone()[0]
-            connection.execute("UPDATE chain SET draw = ? WHERE id = 1", (first + count,))
+            number, first = connection.execute("SELECT id, draw FROM chain ORDER BY id DESC LIMIT 1").fetchone()
+            connection.execute("UPDATE chain SET draw = ? WHERE id = ?", (first + count, number))
             return first
 
     def _chain(self, columns: str) -> Any:
-        row = self.db.row(f"SELECT {columns} FROM chain WHERE id = 1")  # noqa: S608  (column names from this file)
+        query = f"SELECT {columns} FROM chain ORDER BY id DESC LIMIT 1"  # noqa: S608  (column names from this file)
+        row = self.db.row(query)
         if row is None:
             raise SetupError(f"{self.db.path} holds no chain: it was not made by pd init")
         return row
 
     @property
     def chain(self) -> ChainHead:
-        """The own chain as it stands now."""
+        """The newest own chain as it stands now: the one that goes on."""
         return ChainHead(*self._chain("author, chain, seq, prev, time"))
+
+    @property
+    def chain_id(self) -> int:
+        """Which of the own chains is the newest; changes with a rotation of the author's key."""
+        return self._chain("id")[0]
+
+    def chains(self) -> list[OwnChain]:
+        """The own chains, oldest first."""
+        return _read_chains(self.db.rows(_CHAINS))
 
     @property
     def submission(self) -> int:
@@ -185,23 +244,40 @@ class State(LogStore):
         """Draws below this one are reserved."""
         return self._chain("draw")[0]
 
-    def draws(self) -> Iterator[tuple[int, int]]:
-        """(draw, index) of every accepted generation of the own chain, in the order of the draws."""
-        last = -1
+    def draws(self) -> Iterator[tuple[int, int, int]]:
+        """(chain's id, draw, index) of every accepted generation of the own chains, in the order of chain and draw."""
+        last = (-1, -1)
         while rows := self.db.rows(
-            "SELECT draw, position FROM draw WHERE chain = 1 AND draw > ? ORDER BY draw LIMIT 1024", (last,)
+            "SELECT chain, draw, position FROM draw WHERE (chain, draw) > (?, ?) ORDER BY chain, draw LIMIT 1024", last
         ):
             yield from rows
-            last = rows[-1][0]
+            last = rows[-1][:2]
 
     def index_of_draw(self, draw: int) -> int | None:
         """The index of the own generation with this draw, if it was accepted."""
-        row = self.db.row("SELECT position FROM draw WHERE chain = 1 AND draw = ?", (draw,))
-        return None if row is None else row[0]
+        return _draw_position(self.db.rows, draw)
 
     def models(self) -> list[ModelRow]:
         """All registered models by name."""
         return [ModelRow(*row) for row in self.db.rows("SELECT name, digest, position FROM model ORDER BY name")]
 
 
-__all__ = ["STATE_DDL", "STATE_FILE", "Acceptance", "ChainHead", "Head", "ModelRow", "State"]
+_CHAINS = "SELECT id, author, chain, seq, prev, time, draw FROM chain ORDER BY id"
+
+
+def _read_chains(rows: Sequence[Any]) -> list[OwnChain]:
+    found: list[OwnChain] = []
+    for number, author, chain, seq, prev, moment, draw in rows:
+        # a chain reserves only while it is the newest: where the one before it stopped, its own draws begin
+        first = found[-1].end_draw if found else 0
+        found.append(OwnChain(number, ChainHead(author, chain, seq, prev, moment), first, draw))
+    return found
+
+
+def _draw_position(query: Callable[[str, tuple[int]], Iterable[Any]], draw: int) -> int | None:
+    """Draws are numbered through all chains of a directory, so the chain need not be known."""
+    rows = query("SELECT position FROM draw WHERE chain IN (SELECT id FROM chain) AND draw = ?", (draw,))
+    return next((row[0] for row in rows), None)
+
+
+__all__ = ["STATE_DDL", "STATE_FILE", "Acceptance", "ChainHead", "Head", "ModelRow", "OwnChain", "State"]

@@ -5,10 +5,25 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from ..schemas.errors import SetupError
-from ..schemas.statement import GenerationStatement, Header, ModelStatement
+from ..schemas.statement import (
+    AuthorKeyStatement,
+    AuthorRevocationStatement,
+    GenerationStatement,
+    Header,
+    ModelStatement,
+    Statement,
+)
 from ..schemas.text import digest_text, format_time
 from .state import ChainHead
 from .vault import GENERATION, MODEL, Submission
+
+AUTHOR_KEY = "author-key"
+"""Kind of a submission that names a successor of the author's key; its `name` is the key's text."""
+ROTATION = "author-rotation"
+"""The same, and the successor's own chain begins with it."""
+REVOCATION = "author-revocation"
+"""Kind of a submission that revokes a key of the author; its `name` is the key's text."""
+KEY_SUBMISSIONS = (AUTHOR_KEY, ROTATION, REVOCATION)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -24,11 +39,15 @@ def build_header(head: ChainHead) -> Header:
     )
 
 
-def build_statement(head: ChainHead, submission: Submission) -> GenerationStatement | ModelStatement:
+def build_statement(head: ChainHead, submission: Submission) -> Statement:
     """The statement a submission becomes at this place of its chain; `SetupError` if the vault's row is not whole."""
     header = build_header(head)
     if submission.kind == MODEL:
         return ModelStatement.make(header, manifest=submission.model)
+    if submission.kind in (AUTHOR_KEY, ROTATION):
+        return AuthorKeyStatement.make(header, successor=submission.name)
+    if submission.kind == REVOCATION:
+        return AuthorRevocationStatement.make(header, revoked=submission.name)
     if (
         submission.kind != GENERATION
         or submission.draw is None
@@ -44,3 +63,12 @@ def build_statement(head: ChainHead, submission: Submission) -> GenerationStatem
         pixels=submission.pixels,
         file=submission.file,
     )
+
+
+def says(statement: Statement, submission: Submission) -> bool:
+    """Whether a statement is what a submission about a key became."""
+    if isinstance(statement, AuthorKeyStatement):
+        return submission.kind in (AUTHOR_KEY, ROTATION) and statement.predicate.successor == submission.name
+    if isinstance(statement, AuthorRevocationStatement):
+        return submission.kind == REVOCATION and statement.predicate.revoked == submission.name
+    return False

@@ -22,11 +22,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..schemas.errors import PlausibleError, SetupError, UsageError
+from ..schemas.errors import EvidenceError, PlausibleError, SetupError, UsageError
+from .authorkeys import AuthorKeys
 from .config import LedgerConfig, ledger_path
 from .cosigning import PATIENCE_SECONDS, Cosigner
 from .disk import StorageBroken, StorageFull
 from .draws import BLOCK, DrawPool
+from .entry import parse_entry
 from .lock import LOCK_FILE, SequencerLock
 from .note import SignerKey, VerifierKey
 from .policy import Policy
@@ -36,7 +38,8 @@ from .receipt import ACCEPTED, PENDING, QUEUED, SEQUENCED, SPOOLED, WITNESSED, N
 from .recorder.journal import Journal
 from .sequencer import Accepted, Sequencer
 from .state import STATE_FILE, State
-from .vault import GENERATION, VAULT_FILE, Submission, Vault
+from .statements import says
+from .vault import GENERATION, MODEL, VAULT_FILE, Submission, Vault
 from .vaultkey import VaultKey
 from .witness import Witness
 
@@ -54,6 +57,8 @@ START_SECONDS = 3.0
 """How long opening waits for witnesses to say how far they are, if too few have."""
 CLOSE_SECONDS = 5.0
 """How long closing waits for the quorum of a last head."""
+RECENT = 4096
+"""How many entries back a process that does not sequence looks for an entry about a key that it handed over."""
 RETRY_SECONDS = 1.0
 """How long after a failed write, or a quorum that was not met, the next try is made."""
 
@@ -62,7 +67,7 @@ RETRY_SECONDS = 1.0
 class WriterKeys:
     """The private keys a sequencing process holds."""
 
-    author: SignerKey
+    authors: AuthorKeys
     log: SignerKey
     witnesses: tuple[tuple[SignerKey, ...], ...]
     """The keys of each witness of log.toml, in its order."""
@@ -118,6 +123,12 @@ class Writer:
         try:
             self.vault = Vault(directory / VAULT_FILE, key=vault_key)
         except BaseException:
+            self.state.close()
+            raise
+        try:
+            keys.authors.require(self.state.chain.author)
+        except BaseException:
+            self.vault.close()
             self.state.close()
             raise
         self.journal = Journal(spool, self.vault.seal)
@@ -508,8 +519,29 @@ class Writer:
     def _index_of(self, submission: Submission) -> int | None:
         if submission.kind == GENERATION:
             return None if submission.draw is None else self.state.index_of_draw(submission.draw)
+        if submission.kind != MODEL:
+            return self._recent(submission)
         rows = [row for row in self.state.models() if (row.name, row.digest) == (submission.name, submission.model)]
         return rows[0].position if rows else None
+
+    def _recent(self, submission: Submission) -> int | None:
+        """The last entry that says what a submission about a key says: state.db has no table of these few."""
+        end = self.state.accepted
+        for index in range(end - 1, max(-1, end - RECENT), -1):
+            try:
+                statement = parse_entry(self._leaf(index)).statement
+            except EvidenceError:
+                continue
+            if says(statement, submission):
+                return index
+        return None
+
+    def _leaf(self, index: int) -> bytes:
+        try:
+            return self.state.entries(index, index + 1)[0][0]
+        except SetupError:  # its bundle is on the disk already
+            log = TiledLog(DirectorySource(self._directory / PUBLIC_FOLDER))
+            return log.entry(index, self.state.synced_size)
 
     def leaf_hash(self, index: int) -> bytes:
         """Leaf hash of an accepted entry."""
@@ -533,7 +565,7 @@ class Writer:
             self._directory,
             state=self.state,
             vault=self.vault,
-            author=self._keys.author,
+            authors=self._keys.authors,
             log_key=self._keys.log,
             policy=self._policy,
             witnesses=self._open_witnesses(),

@@ -19,7 +19,7 @@ from ..vaultkey import VaultKey
 from . import cross
 from .edge import Edge
 from .entries import Chains, Rows
-from .findings import RESTORE, Findings, Progress, Report
+from .findings import KEPT, RESTORE, Findings, Progress, Report
 from .heads import KnownHead, Roots, read_heads, widest
 from .lookup import check_lookup
 from .private import check_journal, check_models, check_people, read_config, read_policy, witness_heads
@@ -28,6 +28,7 @@ from .state import (
     check_accepted,
     check_chain,
     check_counters,
+    check_keys,
     check_prev,
     compare_group,
     read_state,
@@ -105,16 +106,20 @@ def check_ledger(
         if state is not None and snapshot is not None:
             with found.reading("state.db", "restore state.db from a backup"):
                 check_chain(state, snapshot, rows, chains.lost, found)
-            last = chains.last(snapshot.chain.author, snapshot.chain.chain.hex())
-            if last is not None:
-                check_prev(snapshot, *last, found)
+            for own in snapshot.chains:
+                last = chains.last(own.head.author, own.head.chain.hex())
+                if last is not None:
+                    check_prev(own, *last, found)
+            check_keys(snapshot, chains.history, chains.lost, found)
             found.done.append("state.db against the entries")
         checked = check_vault(directory, snapshot, rows, chains.lost, found, progress, vault_key)
         if checked.records:
             found.done.append("every record in vault.db against its entry's commitment")
         check_lookup(directory, TiledLog(source), rows, (size, root), chains.lost, found)
         found.done.append("lookup.db against the entries")
-        check_people(directory, config, policy, snapshot.chain.author if snapshot else None, found)
+        check_people(
+            directory, config, policy, [own.head.author for own in snapshot.chains] if snapshot else [], chains, found
+        )
         if config is not None:
             check_journal(directory, config, checked.seal, found)
         if snapshot is not None:
@@ -165,6 +170,10 @@ def _public(
     )
     found.done.append("the root of every head, re-derived from the entries")
     found.done.append("form, signature and chain of every entry; draws")
+    for ignored in chains.history.ignored[:KEPT]:
+        found.notes.append(f"entry {ignored.index} says nothing about keys: {ignored.reason}")
+    for vkey, index in chains.history.revoked.items():
+        found.notes.append(f"{vkey} counts no more from entry {index} on")
     if chains.strangers:
         found.notes.append(f"{chains.strangers} leaves are no entries of this format; anyone may log anything")
     _cross(other, cross_check, whole, root, anchor, found)

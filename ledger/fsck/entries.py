@@ -20,11 +20,15 @@ from ...schemas.errors import EvidenceError
 from ...schemas.statement import NO_PREVIOUS
 from ..entry import Entry, check_succession, parse_entry
 from ..index import COLUMNS, row_of
+from ..keyhistory import KeyHistory
 from ..tiles import Tile
-from .findings import Findings
+from .findings import Findings, Kind
 from .walk import Group
 
 _FORGED = "the log holds what its author did not do: keep it as it is, and ask who could write to it"
+
+
+_REVOKED = "keep it as it is: verifiers refuse it; ask who still has the revoked key"
 
 
 class Rows:
@@ -87,6 +91,8 @@ class Chains:
         self._found = found
         self._last: dict[tuple[str, str], _Last] = {}
         self._lost = -1
+        self.history = KeyHistory()
+        """What the entries say about their authors' keys."""
         self.strangers = 0
         """Leaves that are no entries of this format."""
         self.lost = 0
@@ -120,6 +126,10 @@ class Chains:
         except EvidenceError as error:
             self._found.false(file, str(error), _FORGED, index)
         header = entry.header
+        if self.history.counts_no_more(header.author, index):
+            what = f"its author's key was revoked by entry {self.history.revoked[header.author]}"
+            self._found.add(Kind.UNTRUSTED, file, f"{what}: the entry counts for nothing", _REVOKED, index)
+        self.history.pass_by(index, entry)
         key = (header.author, header.chain)
         last = self._last.get(key)
         self._last[key] = _Last(entry, index)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...schemas.errors import EvidenceError, PlausibleError, SetupError
+from ..authorkeys import FIRST_KEY, KEYS_FOLDER, REVOKED_FOLDER
 from ..authors import Authors
 from ..checkpoint import Checkpoint
 from ..config import CONFIG_FILE, LedgerConfig, WitnessConfig, ledger_path
@@ -26,6 +27,7 @@ from ..vaultkey import VaultLocked
 from ..weights import MANIFEST_FILE, WEIGHTS_FILE, check_weights
 from ..witness import WITNESS_DDL, WITNESS_VERSION
 from .databases import structure, version_of
+from .entries import Chains
 from .findings import Findings
 from .heads import KnownHead, check_head
 from .vault import GIVE_KEY
@@ -55,23 +57,26 @@ def read_policy(directory: Path, found: Findings) -> Policy | None:
 
 
 def check_people(
-    directory: Path, config: LedgerConfig | None, policy: Policy | None, author: str | None, found: Findings
+    directory: Path,
+    config: LedgerConfig | None,
+    policy: Policy | None,
+    authors: Sequence[str],
+    chains: Chains,
+    found: Findings,
 ) -> None:
-    """Keys are whole, serve one role each and are those that policy, authors and state.db name."""
+    """Keys are whole, serve one role each and are those that policy, authors and state.db name.
+
+    `authors`: who signed for this directory, oldest first; the last one signs now.
+    """
     data = _read(directory / AUTHORS_FILE, found)
     if data is not None:
         with found.reading(AUTHORS_FILE, _RESTORE):
-            if author is not None and Authors.parse(data).find(author) is None:
-                found.false(AUTHORS_FILE, f"it does not name the author of this ledger's chain, {author}", _RESTORE)
-    author_key = _key(directory / AUTHOR_KEY, AUTHOR_KEY, found)
+            known = Authors.parse(data)
+            for author in authors:
+                if known.find(author) is None:
+                    found.false(AUTHORS_FILE, f"it does not name the author of this ledger's chain, {author}", _RESTORE)
+    roles = _author_keys(directory, config, authors, chains, found)
     log_key = _key(directory / LOG_KEY, LOG_KEY, found)
-    roles: list[tuple[str, bytes]] = []
-    if author_key is not None:
-        roles.append(("author", author_key.verifier.public))
-        if (author is not None and author_key.verifier.encode() != author) or (
-            config is not None and author_key.name != config.author
-        ):
-            found.false(AUTHOR_KEY, "it is not the author's key of log.toml and state.db", _RESTORE)
     if log_key is not None:
         roles.append(("log", log_key.verifier.public))
         if policy is not None and log_key.verifier not in [log.key for log in policy.logs]:
@@ -90,6 +95,38 @@ def check_people(
                 found.notes.append(f"the policy does not name the witness {key.name} with the key of {file}")
     with found.reading("keys/", _RESTORE):
         check_roles(roles)
+
+
+def _author_keys(
+    directory: Path, config: LedgerConfig | None, authors: Sequence[str], chains: Chains, found: Findings
+) -> list[tuple[str, bytes]]:
+    """The author's private keys are those of the own chains or their successors; a revoked one is not in use."""
+    roles: list[tuple[str, bytes]] = []
+    here: set[str] = set()
+    # the first key's file is missed by its name, as long as its chain is the one that goes on
+    paths = {path.name: path for path in (directory / KEYS_FOLDER).glob("author*.key")}
+    if len(authors) < 2:
+        paths.setdefault(FIRST_KEY, directory / AUTHOR_KEY)
+    for name, path in sorted(paths.items()):
+        file = f"{KEYS_FOLDER}/{name}"
+        key = _key(path, file, found)
+        if key is None:
+            continue
+        vkey = key.verifier.encode()
+        here.add(vkey)
+        roles.append(("author", key.verifier.public))
+        named = any(vkey in successors for successors in chains.history.successors.values())
+        if (authors and vkey not in authors and not named and name == FIRST_KEY) or (
+            config is not None and key.name != config.author
+        ):
+            found.false(file, "it is not the author's key of log.toml and state.db", _RESTORE)
+        elif authors and vkey not in authors and not named:
+            found.notes.append(f"{file} is a key that no entry names yet")
+        elif vkey in chains.history.revoked:
+            found.notes.append(f"{file} was revoked and can still sign here: move it to {KEYS_FOLDER}/{REVOKED_FOLDER}")
+    if authors and authors[-1] not in here and len(authors) > 1:
+        found.unread(KEYS_FOLDER, f"the private key of {authors[-1]}, which signs now, is missing", _RESTORE)
+    return roles
 
 
 def witness_heads(directory: Path, config: LedgerConfig, policy: Policy | None, found: Findings) -> list[KnownHead]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 from ...schemas.errors import SetupError
 from ...schemas.text import format_time
 from ..index import row_of
+from ..keyhistory import KeyHistory
 from ..policy import Policy
-from ..state import STATE_DDL, STATE_FILE, ChainHead, Head, ModelRow, State
+from ..state import STATE_DDL, STATE_FILE, Head, ModelRow, OwnChain, State
 from ..statements import EPOCH
 from ..tree import hash_leaf
 from .databases import structure, version_of
@@ -36,10 +38,15 @@ class Snapshot:
     synced: int
     accepted: int
     submission: int
-    chain: ChainHead
+    chains: Sequence[OwnChain]
     reserved: int
     models: Sequence[ModelRow]
     kept: int
+
+    @property
+    def author(self) -> str:
+        """The author whose chain goes on."""
+        return self.chains[-1].head.author
 
 
 def read_state(directory: Path, found: Findings) -> tuple[State, Snapshot] | None:
@@ -54,8 +61,8 @@ def read_state(directory: Path, found: Findings) -> tuple[State, Snapshot] | Non
         state = State(path, readonly=True)
         state.db.command("BEGIN")
         snapshot = Snapshot(
-            state.origin, state.head, state.cosigned, state.synced_size, state.accepted, state.submission, state.chain,
-            state.reserved_draws, state.models(), state.kept()[0],
+            state.origin, state.head, state.cosigned, state.synced_size, state.accepted, state.submission,
+            state.chains(), state.reserved_draws, state.models(), state.kept()[0],
         )  # fmt: skip
     except SetupError as error:
         found.false(STATE_FILE, str(error), RESTORE_STATE)
@@ -133,22 +140,13 @@ def check_accepted(state: State, snapshot: Snapshot, size: int, chains: Chains, 
 
 
 def check_chain(state: State, snapshot: Snapshot, rows: Rows, lost: int, found: Findings) -> None:
-    """The own chain's counters, its draws and its models against its entries."""
-    chain = snapshot.chain
-    own = (chain.author, chain.chain.hex())
-    last = rows.one("SELECT seq, time, id FROM entry WHERE author = ? AND chain = ? ORDER BY id DESC LIMIT 1", own)
-    if last is None:
-        if chain.seq and not lost:
-            found.false(STATE_FILE, f"its chain {own[1]} has {chain.seq} entries, the log none of it", RESTORE_STATE)
-        elif not chain.seq and (chain.prev != bytes(32) or chain.time):
-            found.false(STATE_FILE, "its chain is empty and yet has a predecessor or a time", RESTORE_STATE)
-    else:
-        seq, time, index = last
-        said = (chain.seq, _time(chain.time))
-        if said != (seq + 1, time) and not lost:
-            what = f"its chain goes on at seq {said[0]} after {said[1]}; the log's last entry of it is {seq} at {time}"
-            found.false(STATE_FILE, what, RESTORE_STATE, index)
-    _check_draws(state, snapshot, rows, own, lost, found)
+    """The own chains' counters, their draws and the models against the entries."""
+    for number, own in enumerate(snapshot.chains):
+        _check_counters(own, rows, lost, found)
+        if own.end_draw < own.first_draw:
+            what = f"chain {number + 1} has draws up to {own.end_draw}, the one before it up to {own.first_draw}"
+            found.false(STATE_FILE, what, RESTORE_STATE)
+    _check_draws(state, snapshot, rows, lost, found)
     for model in snapshot.models:
         row = rows.one("SELECT kind, model FROM entry WHERE id = ?", (model.position,))
         if row is None and lost:
@@ -158,26 +156,62 @@ def check_chain(state: State, snapshot: Snapshot, rows: Rows, lost: int, found: 
             found.false(STATE_FILE, what, RESTORE_STATE, model.position)
 
 
-def check_prev(snapshot: Snapshot, index: int | None, leaf_hash: bytes | None, found: Findings) -> None:
+def check_keys(snapshot: Snapshot, history: KeyHistory, lost: int, found: Findings) -> None:
+    """Each own chain after the first is signed by a key that the one before it named."""
+    for before, after in pairwise(snapshot.chains):
+        named = history.successors.get(before.head.author, {})
+        if after.head.author not in named and not lost:
+            what = f"it signs with {after.head.author}, which no entry of {before.head.author} names"
+            found.false(STATE_FILE, what, RESTORE_STATE)
+
+
+def _check_counters(own_chain: OwnChain, rows: Rows, lost: int, found: Findings) -> None:
+    chain = own_chain.head
+    own = (chain.author, chain.chain.hex())
+    last = rows.one("SELECT seq, time, id FROM entry WHERE author = ? AND chain = ? ORDER BY id DESC LIMIT 1", own)
+    if last is None:
+        if chain.seq and not lost:
+            found.false(STATE_FILE, f"its chain {own[1]} has {chain.seq} entries, the log none of it", RESTORE_STATE)
+        elif not chain.seq and (chain.prev != bytes(32) or (chain.time and own_chain.id == 1)):
+            found.false(STATE_FILE, "its chain is empty and yet has a predecessor or a time", RESTORE_STATE)
+    else:
+        seq, time, index = last
+        said = (chain.seq, _time(chain.time))
+        if said != (seq + 1, time) and not lost:
+            what = f"its chain goes on at seq {said[0]} after {said[1]}; the log's last entry of it is {seq} at {time}"
+            found.false(STATE_FILE, what, RESTORE_STATE, index)
+
+
+def check_prev(chain: OwnChain, index: int, leaf_hash: bytes, found: Findings) -> None:
     """`prev` is the leaf hash of the own chain's last entry, where that was read."""
-    if leaf_hash is not None and snapshot.chain.prev != leaf_hash:
+    if chain.head.prev != leaf_hash:
         found.false(STATE_FILE, "its chain's prev is not the hash of the chain's last entry", RESTORE_STATE, index)
 
 
-def _check_draws(
-    state: State, snapshot: Snapshot, rows: Rows, own: tuple[str, str], lost: int, found: Findings
-) -> None:
+def _check_draws(state: State, snapshot: Snapshot, rows: Rows, lost: int, found: Findings) -> None:
     count = top = 0
-    for draw, position in state.draws():
-        count, top = count + 1, draw
+    chains = {chain.id: chain for chain in snapshot.chains}
+    for number, draw, position in state.draws():
+        count, top = count + 1, max(top, draw)
         row = rows.one("SELECT draw, author, chain FROM entry WHERE id = ?", (position,))
-        if (row is None and not lost) or (row is not None and row != (draw, *own)):
+        own = chains.get(number)
+        wanted = None if own is None else (draw, own.head.author, own.head.chain.hex())
+        if (row is None and not lost) or (row is not None and row != wanted):
             what = f"draw {draw} is said to be that of an entry which has another"
             found.false(STATE_FILE, what, RESTORE_STATE, position)
-    there = rows.one("SELECT count(draw), max(draw) FROM entry WHERE author = ? AND chain = ?", own)
-    if there[0] != count and not lost:
-        found.false(STATE_FILE, f"it knows {count} used draws, the log {there[0]}", RESTORE_STATE)
-    if snapshot.reserved % 1024 or snapshot.reserved <= max(top, there[1] or 0) * bool(count):
+        elif own is not None and not own.first_draw <= draw < own.end_draw:
+            what = f"draw {draw} was reserved for another of its chains than the entry's"
+            found.false(STATE_FILE, what, RESTORE_STATE, position)
+    used = highest = 0
+    for own in snapshot.chains:
+        there = rows.one(
+            "SELECT count(draw), max(draw) FROM entry WHERE author = ? AND chain = ?",
+            (own.head.author, own.head.chain.hex()),
+        )
+        used, highest = used + there[0], max(highest, there[1] or 0)
+    if used != count and not lost:
+        found.false(STATE_FILE, f"it knows {count} used draws, the log {used}", RESTORE_STATE)
+    if snapshot.reserved % 1024 or snapshot.reserved <= max(top, highest) * bool(count):
         what = f"draws below {snapshot.reserved} are reserved: not whole blocks of 1,024, or not all that were used"
         found.false(STATE_FILE, what, RESTORE_STATE)
 

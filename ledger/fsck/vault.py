@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...schemas.errors import PlausibleError, SetupError
+from ...schemas.errors import EvidenceError, PlausibleError, SetupError
 from ...schemas.record import Record
+from ...schemas.statement import AUTHOR_KEY, AUTHOR_REVOCATION
 from ...schemas.text import digest_text
+from ..note import VerifierKey
 from ..record import commit, open_record
 from ..sealing import SEALED_VERSION, SEALING_DDL, Seal
 from ..state import ModelRow
+from ..statements import KEY_SUBMISSIONS, REVOCATION
 from ..vault import GENERATION, MODEL, VAULT_DDL, VAULT_FILE, Submission, Vault
 from ..vaultkey import VaultKey, VaultLocked
 from .databases import structure, version_of
@@ -112,10 +115,12 @@ class _Check:
             what = f"it has given out {last} numbers, but {max(top, taken or 0)} was used"
             self._found.false(VAULT_FILE, what, RESTORE_VAULT)
         if self._snapshot is not None:
-            chain = self._snapshot.chain
-            own = self._rows.one(
-                "SELECT count(commitment) FROM entry WHERE author = ? AND chain = ?", (chain.author, chain.chain.hex())
-            )[0]
+            own = 0
+            for chain in self._snapshot.chains:
+                own += self._rows.one(
+                    "SELECT count(commitment) FROM entry WHERE author = ? AND chain = ?",
+                    (chain.head.author, chain.head.chain.hex()),
+                )[0]
             if seen < own:
                 what = f"{own - seen} own entries about images have no row here"
                 self._found.false(VAULT_FILE, what, RESTORE_VAULT)
@@ -134,6 +139,9 @@ class _Check:
             self._false(submission, "its key has not 16 bytes")
         if submission.kind == MODEL:
             self._model(submission, waiting)
+            return False
+        if submission.kind in KEY_SUBMISSIONS:
+            self._key_entry(submission, waiting)
             return False
         if submission.kind != GENERATION or submission.commitment is None:
             self._false(submission, f"it is a {submission.kind!r} without a form that this program writes")
@@ -187,6 +195,23 @@ class _Check:
         others = (submission.draw, submission.pixels, submission.file, submission.commitment, submission.record)
         if any(value is not None for value in others):
             self._false(submission, "it registers a model and carries what belongs to an image")
+
+    def _key_entry(self, submission: Submission, waiting: bool) -> None:
+        kind = AUTHOR_REVOCATION if submission.kind == REVOCATION else AUTHOR_KEY
+        others = (submission.draw, submission.pixels, submission.file, submission.commitment, submission.record)
+        if submission.model or any(value is not None for value in others):
+            self._false(submission, "it is about a key and carries what belongs to an image")
+        try:
+            VerifierKey.parse(submission.name)
+        except EvidenceError as error:
+            self._false(submission, str(error))
+        if self._snapshot is None or waiting or self._lost:
+            return
+        for chain in self._snapshot.chains:
+            own = (kind, chain.head.author, chain.head.chain.hex())
+            if self._rows.one("SELECT 1 FROM entry WHERE kind = ? AND author = ? AND chain = ?", own):
+                return
+        self._found.notes.append(f"submission {submission.id} of vault.db is about a key and was not taken")
 
 
 def _hex(value: bytes | None) -> str | None:

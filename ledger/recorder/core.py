@@ -291,9 +291,10 @@ class Recorder:
         """One entry per picture of a call."""
         receipts: list[Receipt] = []
         for index, picture in enumerate(made):
+            author, chain = self.ledger.chain_of(draws[index])
             captured = Captured(
-                author=self.ledger.author_vkey,
-                chain=self.ledger.chain,
+                author=author,
+                chain=chain,
                 model=model,
                 draw=draws[index],
                 picture=picture,

@@ -91,7 +91,7 @@ class Generation:
         rows: list[Any] = []
         for draw in draws:
             secret = new_seed_secret()
-            row = latent(derive(secret, self._model.digest, self._recorder.ledger.author_vkey, draw), rest, prior)
+            row = latent(derive(secret, self._model.digest, self._recorder.ledger.chain_of(draw)[0], draw), rest, prior)
             rows.append(row)
             self._latents.append(latent_value(row, prior=prior, seed_secret=secret))
         self._draws += draws

@@ -48,14 +48,16 @@ class LatentPool:
         self._ready: deque[DrawnLatent] = deque()
         self._capacity = min(MAX_READY, MAX_READY_BYTES // (4 * max(1, int(np.prod(shape)))))
         self._pid = os.getpid()
+        self._chain = recorder.ledger.chain
         self._asked = False
 
     def take(self, count: int) -> list[DrawnLatent]:
         """`count` latents: ready ones first, the rest made now. Raises `StorageFull` if no draws can be reserved."""
-        if self._pid != os.getpid():
-            # what was ready before a fork is the parent's
+        chain = self._recorder.ledger.chain
+        if self._pid != os.getpid() or self._chain != chain:
+            # what was ready before a fork is the parent's; before a rotation of the author's key, the old chain's
             self._ready.clear()
-            self._pid = os.getpid()
+            self._pid, self._chain = os.getpid(), chain
             self._asked = False
         taken: list[DrawnLatent] = []
         with contextlib.suppress(IndexError):
@@ -86,5 +88,5 @@ class LatentPool:
 
     def _make(self, draw: int) -> DrawnLatent:
         secret = new_seed_secret()
-        h = derive(secret, self._model.digest, self._recorder.ledger.author_vkey, draw)
+        h = derive(secret, self._model.digest, self._recorder.ledger.chain_of(draw)[0], draw)
         return DrawnLatent(draw, secret, latent(h, self._shape, self._prior))

@@ -255,3 +255,64 @@ def test_witnesses_with_post_quantum_keys(pd) -> None:
     ]  # fmt: skip
     assert pd("fsck", "a.ledger").code == 0
     assert pd("init", "b.ledger", "--author", "models.example/b", "--witness-keys", "rsa").code == 2
+
+
+# --- author keys ------------------------------------------------------------------------------------------------------
+
+
+def test_author_keys_follow_each_other(pd, studio) -> None:
+    where = ("--ledger", studio.ledger)
+    old = pd("keys", "show", studio.ledger / "keys/author.key").out.strip()
+    assert pd("keys", "generate", "models.example/studio", "--role", "author", "--out", "spare.key").code == 0
+    spare = pd("keys", "show", "spare.key").out.strip()
+    assert pd("keys", "successor", spare, *where).out == f"named     {spare}\n"
+    made = pd("keys", "rotate", "--key", "spare.key", *where)
+    assert made.out == f"author {spare}\n"
+    again = pd("keys", "rotate", *where, "--json").document()
+    assert (again["before"], again["index"]) == (spare, 7)
+    # the key in use cannot be revoked, a former one once
+    assert pd("keys", "revoke", again["author"], *where).code == 2
+    revoked = pd("keys", "revoke", old, *where)
+    assert revoked.out == f"author {old} models.example/studio/log 8\n"
+    assert revoked.out in (studio.ledger / "authors.txt").read_text()
+    assert "already" in pd("keys", "revoke", old, *where).sentence()
+    assert pd("keys", "revoke", "x+y+z", *where).code == 2
+    found = pd("keys", "history", *where, "--json").document()
+    assert found["revoked"] == [{"first_refused": 8, "key": old}]
+    assert [(row["index"], row["key"], row["successor"]) for row in found["successors"]] == [
+        (5, old, spare), (7, spare, again["author"]),
+    ]  # fmt: skip
+    assert "counts no more" in pd("keys", "history", "--ledger", studio.ledger).out
+    assert pd("fsck", studio.ledger).code == 0
+
+
+def test_verification_holds_the_logs_own_revocations_against_its_entries(pd, studio) -> None:
+    """An auditor who pinned the old key without any revocation learns of it from the log, near or as served."""
+    from plausible.attribution.sources import open_logs
+    from plausible.ledger.authors import Authors
+
+    old = pd("keys", "show", studio.ledger / "keys/author.key").out.strip()
+    pinned = Authors.parse(f"author {old}\n")
+    policy = Policy.parse((studio.ledger / "policy.txt").read_bytes())
+    origin = "models.example/studio/log"
+
+    def said(place: Path) -> str:
+        [source], _ = open_logs([place], policy, pinned)
+        if source.ledger is None:
+            assert source.scan() is not None
+        assert source.authors is not None
+        if source.opened and source.ledger is not None:
+            source.ledger.close()
+        return source.authors.revocation(old, origin)
+
+    assert said(studio.ledger / "public") == f"none in the first 5 entries of {origin}"
+    assert said(studio.ledger) == "not checked", "an index that is not the auditor's own may leave entries out"
+    assert pd("keys", "rotate", "--ledger", studio.ledger).code == 0
+    assert pd("keys", "revoke", old, "--ledger", studio.ledger).code == 0
+    assert said(studio.ledger / "public") == said(studio.ledger) == f"revoked: {origin} from index 6"
+    # what the key signed before stays good
+    (studio.folder / "pinned").write_text(f"author {old}\n")
+    trust = ("--policy", studio.ledger / "policy.txt", "--authors", studio.folder / "pinned")
+    result = pd("verify", studio.picture(0), "--ledger", studio.ledger, *trust)
+    assert result.code == 0, result.err
+    assert "from index 6" in result.err
