@@ -510,7 +510,8 @@ class Ledger:
         with self._lock:
             if self._closed:
                 return
-            self._chain()
+            if self._reader is not None or (self._writer is not None and self._writer.progress.pid == os.getpid()):
+                self._chain()
             self._closed = True
         _open_ledgers.discard(self)
         if self._reader is not None:
