@@ -102,7 +102,7 @@ def test_a_logged_picture_in_any_lossless_file_is_logged(
     assert (report.verdict, report.exit_code) == (Verdict.LOGGED, 0)
     assert report.line == f"logged by {AUTHOR} as entry 3 of {AUTHOR}/log, replayed sample for sample"
     assert check(report, "inversion").state == "skipped"
-    assert check(report, "revocation").reason == "not checked"
+    assert check(report, "revocation").reason == f"none in the first 7 entries of {AUTHOR}/log; this entry has index 3"
 
 
 def test_without_a_policy_an_own_ledger_is_self_attested(studio: Studio, tmp_path: Path) -> None:
