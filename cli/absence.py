@@ -11,7 +11,7 @@ import typer
 
 from ..schemas.errors import EvidenceError, SetupError, UsageError
 from ..schemas.verdict import Verdict
-from . import output, settings, sources
+from . import output, sources
 from .options import ForceOption, IndexPolicyOption, JsonOption, LedgerOption, PolicyOption
 
 if TYPE_CHECKING:
@@ -163,16 +163,8 @@ _STANDINGS: dict[str, Verdict | None] = {
 
 def _trust(policy: Path | None, index_policy: Path | None) -> tuple[Policy, IndexPolicy] | None:
     """Both policies, or None where one is missing."""
-    from ..ledger.absence.note import IndexPolicy
-
-    believed = sources.policy(policy)
-    path = settings.get("index_policy", index_policy)
-    if path is not None and index_policy is None:
-        for line in settings.chosen_by_files(["index_policy"]):
-            output.note(line)
-    if believed is None or path is None:
-        return None
-    return believed, IndexPolicy.parse(sources.read_bytes(path, "the index policy"))
+    believed, index = sources.policy(policy), sources.index_policy(index_policy)
+    return None if believed is None or index is None else (believed, index)
 
 
 def _made(picture: Image, ledger: str | None, policy: Path | None) -> tuple[AbsenceProof, bool]:

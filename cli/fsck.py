@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import output, sources, vaultkeys
-from .options import JsonOption, PolicyOption
+from .options import IndexPolicyOption, JsonOption, PolicyOption
 
 if TYPE_CHECKING:
+    from ..ledger.absence.note import IndexPolicy
     from ..ledger.fsck import Report
 
 
@@ -19,6 +20,7 @@ def fsck(
         str | None, typer.Argument(metavar="DIR|URL", help="A ledger, a copy of its public/ folder, or a served log.")
     ] = None,
     policy: PolicyOption = None,
+    index_policy: IndexPolicyOption = None,
     cross_check: Annotated[bool, typer.Option("--cross-check", help="Recompute the root with merkly too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -26,8 +28,8 @@ def fsck(
         pd fsck studio.ledger
         pd fsck https://log.example/studio --policy court.policy --json
 
-    Re-derive every tile, root, bundle and author chain of a log and compare; of an own ledger also state, vault,
-    lookup index, witnesses, keys and models. Nothing is changed.
+    Re-derive every tile, root, bundle, author chain and the index root of a log and compare; of an own ledger also
+    state, vault, lookup and absence index, witnesses, keys and models. Nothing is changed.
 
     Each finding names the file, the entry, what is wrong and what to do. Exit code 0: sound, as far as it was looked
     at (what was skipped is listed); 1: something is false; 5: the policy is not met; 4: something is missing or could
@@ -35,7 +37,7 @@ def fsck(
 
     Python: plausible.ledger.fsck.check_ledger
     """
-    report = _check(where, policy, cross_check)
+    report = _check(where, policy, sources.index_policy(index_policy), cross_check)
     if as_json:
         output.document("plausible.fsck/1", report.to_json())
     else:
@@ -44,12 +46,13 @@ def fsck(
         raise typer.Exit(report.exit_code)
 
 
-def _check(where: str | None, policy: Path | None, cross_check: bool) -> Report:
+def _check(where: str | None, policy: Path | None, index: IndexPolicy | None, cross_check: bool) -> Report:
     from ..ledger.config import CONFIG_FILE
     from ..ledger.fsck import check_ledger, check_log
     from ..ledger.reader import DirectorySource
 
     place = sources.place(where)
+    common: dict[str, Any] = {"index_policy": index, "cross_check": cross_check}
     # a question for the passphrase comes before the progress bar
     key = vaultkeys.to_check(place) if isinstance(place, Path) else None
     with output.stages() as tell:
@@ -57,12 +60,12 @@ def _check(where: str | None, policy: Path | None, cross_check: bool) -> Report:
             from ..node.client import HttpSource
 
             with HttpSource(place) as source:
-                return check_log(source, policy=sources.policy(policy), cross_check=cross_check, progress=tell)
+                return check_log(source, policy=sources.policy(policy), progress=tell, **common)
         if (place / CONFIG_FILE).is_file():
             given = sources.policy(policy) if policy is not None else None
-            return check_ledger(place, policy=given, cross_check=cross_check, progress=tell, vault_key=key)
+            return check_ledger(place, policy=given, progress=tell, **common, vault_key=key)
         source = DirectorySource(sources.public_folder(place))
-        return check_log(source, policy=sources.policy(policy), cross_check=cross_check, progress=tell)
+        return check_log(source, policy=sources.policy(policy), progress=tell, **common)
 
 
 def _print(report: Report) -> None:

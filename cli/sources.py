@@ -12,6 +12,7 @@ from ..schemas.errors import EvidenceError, UsageError
 from . import output, settings
 
 if TYPE_CHECKING:
+    from ..ledger.absence.note import IndexPolicy
     from ..ledger.checkpoint import Checkpoint
     from ..ledger.images import Image
     from ..ledger.ledger import Ledger
@@ -137,6 +138,18 @@ def policy(flag: Path | None) -> Policy | None:
     for line in settings.chosen_by_files(["policy"] if flag is None else []):
         output.note(line)
     return Policy.parse(read_bytes(path, "the policy"))
+
+
+def index_policy(flag: Path | None) -> IndexPolicy | None:
+    """The index policy the settings name, or None; a line on stderr says so if a file chose it."""
+    from ..ledger.absence.note import IndexPolicy
+
+    path = settings.get("index_policy", flag)
+    if path is None:
+        return None
+    for line in settings.chosen_by_files(["index_policy"] if flag is None else []):
+        output.note(line)
+    return IndexPolicy.parse(read_bytes(path, "the index policy"))
 
 
 def read_bytes(path: Path, what: str, limit: int = 1 << 24) -> bytes:

@@ -25,18 +25,30 @@ from pathlib import Path
 
 import numpy as np
 from plausible.ledger import Ledger
+from plausible.ledger.absence.note import IndexHead, IndexPolicy
+from plausible.ledger.absence.pages import ABSENCE_FILE
+from plausible.ledger.absence.prove import publish
+from plausible.ledger.absence.store import AbsenceStore
 from plausible.ledger.digests import model_manifest
 from plausible.ledger.fsck import check_ledger
 from plausible.ledger.index import LOOKUP_VERSION
+from plausible.ledger.note import ED25519, SignerKey
 
 CHOICES = ("log.toml", "policy.txt", "authors.txt")
 OUTCOMES = ("found", "unchanged", "choice", "harmless", "missed")
+INDEX_KEYS = tuple(
+    SignerKey(f"{name}/index", ED25519, bytes([number]) * 32)
+    for number, name in enumerate(("bench.example/studio/log", "monitor.example"), 1)
+)
+INDEX_POLICY = IndexPolicy.parse(
+    f"log {INDEX_KEYS[0].verifier}\nwitness m {INDEX_KEYS[1].verifier}\nquorum m\n".encode()
+)
 # values of state.db that nothing else determines: a lower synced_size is derived again, a gap in the draws is allowed
 UNDETERMINED = {"log": "synced_size", "chain": "draw"}
 
 
 def make(path: Path, entries: int) -> None:
-    """A closed ledger with three witnesses, a model, two heads and a lookup index."""
+    """A closed ledger with three witnesses, a model, two heads, a lookup index and an absence index with its note."""
     rng = np.random.default_rng(1)
     with Ledger.init(path, author="bench.example/studio", witnesses=("a.example", "b.example", "c.example")) as ledger:
         sampling = {"output_range": [-1, 1], "rounding": "mul127.5_add128_trunc"}
@@ -48,6 +60,9 @@ def make(path: Path, entries: int) -> None:
                 ledger.flush()
         ledger.flush()
         ledger.find(model=bytes(32))
+        at = ledger.checkpoint().checkpoint
+        with AbsenceStore(path / ABSENCE_FILE).at(ledger.log, at) as index:
+            publish(ledger.public, IndexHead.of(at, index.root()).sign(*INDEX_KEYS))
 
 
 def kind_of(path: Path, root: Path) -> str:
@@ -107,7 +122,7 @@ def run(root: Path, count: int, seed: int) -> Counter[tuple[str, str]]:
     for path in sorted(root.rglob("*")):
         if path.is_file() and path.stat().st_size and path.name != "lock":
             files.setdefault(kind_of(path, root), []).append(path)
-    sound = check_ledger(root)
+    sound = check_ledger(root, index_policy=INDEX_POLICY)
     if sound.findings:
         raise SystemExit(f"the ledger is not sound to begin with: {sound.findings[0]}")
     counts: Counter[tuple[str, str]] = Counter()
@@ -120,7 +135,7 @@ def run(root: Path, count: int, seed: int) -> Counter[tuple[str, str]]:
         changed = bytearray(data)
         changed[place] ^= 1 << bit
         path.write_bytes(changed)
-        report = check_ledger(root)
+        report = check_ledger(root, index_policy=INDEX_POLICY)
         outcome = "found" if report.exit_code else judge(path, before)
         if outcome == "missed":
             print(f"missed: {path.relative_to(root)}, byte {place}, bit {bit}", flush=True)

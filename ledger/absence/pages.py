@@ -17,8 +17,8 @@ from ...schemas.errors import SetupError
 from .trie import FAN, STEP, MemoryPages, Page
 
 ABSENCE_FILE = "absence.db"
-_VERSION = 2
-_APPLICATION = 0x706C6A02
+_VERSION, _APPLICATION = ABSENCE_MARK = (2, 0x706C6A02)
+"""PRAGMA user_version and application_id of the file."""
 _CACHE_KIB = 32 * 1024
 _CHECKPOINT_PAGES = 16 * 1024
 ABSENCE_DDL = """

@@ -10,6 +10,7 @@ private    log.toml, policy, authors, keys, witnesses, journal, manifests
 state      state.db against the entries
 vault      vault.db against the entries and their commitments
 lookup     lookup.db against the entries
+absence    the index root in index/latest, and absence.db, against the entries
 check      the order of all this: `check_ledger`, `check_log`
 
 A finding is *false* (what is there contradicts what was signed, or itself), *untrusted* (well formed, the policy is not

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..absence.note import INDEX_NOTE, IndexPolicy
 from ..policy import Policy
 from ..public import CHECKPOINT, PENDING, PUBLIC_FOLDER
 from ..reader import DirectorySource, Source, TiledLog
@@ -17,6 +18,7 @@ from ..state import State
 from ..tree import EMPTY_ROOT
 from ..vaultkey import VaultKey
 from . import cross
+from .absence import SIGN_AGAIN, IndexNote, check_absence, open_absence, read_index_note
 from .edge import Edge
 from .entries import Chains, Rows
 from .findings import KEPT, RESTORE, Findings, Progress, Report
@@ -45,14 +47,21 @@ def _silent(_stage: str, _done: int, _total: int) -> None: ...
 
 
 def check_log(
-    source: Source, *, policy: Policy | None = None, cross_check: bool = False, progress: Progress = _silent
+    source: Source,
+    *,
+    policy: Policy | None = None,
+    index_policy: IndexPolicy | None = None,
+    cross_check: bool = False,
+    progress: Progress = _silent,
 ) -> Report:
     """Check a public log, near (`DirectorySource` of its public folder) or far: everything that can be re-derived.
 
-    Without a policy signatures of checkpoints are skipped, and the report says so. Never raises for what it finds.
+    Without a policy signatures of checkpoints are skipped, without an index policy those of the index note, and the
+    report says so. Never raises for what it finds.
     """
     found = Findings()
     folder = source.folder if isinstance(source, DirectorySource) else None
+    note = read_index_note(source, index_policy, found)
     heads = read_heads(source, folder, policy, found)
     names = {head.file for head in heads}
     if names == {PENDING}:
@@ -60,9 +69,10 @@ def check_log(
     elif CHECKPOINT not in names:
         found.unread(CHECKPOINT, "the log serves no checkpoint", RESTORE)
     with Rows() as rows:
-        size, root, _ = _public(source, heads, rows, None, None, found, cross_check, progress)
+        size, root, chains = _public(source, heads, rows, note, None, None, found, cross_check, progress)
+        check_absence(note, None, TiledLog(source), rows, (size, root), chains.lost, found)
     found.skipped.append(("state, vault, lookup index", "they are private; this is a log as it is served"))
-    origins = {head.checkpoint.origin for head in heads}
+    origins = {head.checkpoint.origin for head in (*heads, *([note.known] if note is not None else []))}
     if len(origins) > 1:
         found.false(CHECKPOINT, f"the heads are of several logs: {', '.join(sorted(origins))}", RESTORE)
     return found.report(min(origins, default=None), size, root)
@@ -72,6 +82,7 @@ def check_ledger(
     directory: Path,
     *,
     policy: Policy | None = None,
+    index_policy: IndexPolicy | None = None,
     cross_check: bool = False,
     progress: Progress = _silent,
     vault_key: VaultKey | None = None,
@@ -88,11 +99,13 @@ def check_ledger(
     if not folder.is_dir():
         found.unread(PUBLIC_FOLDER, "the folder is missing", "restore public/ from a mirror or backup")
     source = DirectorySource(folder)
+    note = read_index_note(source, index_policy, found)
     public = read_heads(source, folder, policy, found)
     if config is not None:
         public += witness_heads(directory, config, policy, found)
     with contextlib.ExitStack() as stack:
         rows = stack.enter_context(Rows())
+        stored = stack.enter_context(open_absence(directory, found))
         opened = read_state(directory, found)
         state, snapshot = opened or (None, None)
         heads = list(public)
@@ -102,7 +115,7 @@ def check_ledger(
             check_counters(snapshot, config.origin if config else snapshot.origin, public, found)
             if snapshot.cosigned[1] and not any(head.file == CHECKPOINT for head in public):
                 found.unread(CHECKPOINT, "it is missing", "open the ledger once: it is written anew from state.db")
-        size, root, chains = _public(source, heads, rows, state, snapshot, found, cross_check, progress)
+        size, root, chains = _public(source, heads, rows, note, state, snapshot, found, cross_check, progress)
         if state is not None and snapshot is not None:
             with found.reading("state.db", "restore state.db from a backup"):
                 check_chain(state, snapshot, rows, chains.lost, found)
@@ -117,6 +130,9 @@ def check_ledger(
             found.done.append("every record in vault.db against its entry's commitment")
         check_lookup(directory, TiledLog(source), rows, (size, root), chains.lost, found)
         found.done.append("lookup.db against the entries")
+        check_absence(note, stored, TiledLog(source), rows, (size, root), chains.lost, found)
+        if note is not None and config is not None and note.head.origin != config.origin:
+            found.false(INDEX_NOTE, f"it is of the log {note.head.origin}", SIGN_AGAIN)
         check_people(
             directory, config, policy, [own.head.author for own in snapshot.chains] if snapshot else [], chains, found
         )
@@ -132,6 +148,7 @@ def _public(
     source: Source,
     heads: Sequence[KnownHead],
     rows: Rows,
+    note: IndexNote | None,
     state: State | None,
     snapshot: Snapshot | None,
     found: Findings,
@@ -142,7 +159,9 @@ def _public(
     anchor = _anchor(source, heads)
     size, root = (anchor.checkpoint.size, anchor.checkpoint.root) if anchor else (0, EMPTY_ROOT)
     walk = Walk(source, size, root, found)
-    roots, chains = Roots(heads, found), Chains(rows, found)
+    # the index note's tree is one more history to agree with; nothing is held against it
+    roots = Roots([*heads, *([note.known] if note is not None else [])], found)
+    chains = Chains(rows, found)
     merkly = cross.load() if cross_check else None
     other = cross.CrossCheck(merkly) if merkly is not None else None
     whole = True
