@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LINKS := build/typing/plausible
 ROOMS := schemas ledger attribution node cli
 
-.PHONY: help install faces demo test test-long check format bench faults wheel clean
+.PHONY: help install faces demo test test-long check format bench faults fuzz wheel clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -61,6 +61,9 @@ bench: $(STAMP)  ## the figures of README and docs, each printed with its comman
 faults: $(STAMP) ## the crash matrix: each file-system call of a writer fails once; about an hour, needs strace
 	@command -v strace >/dev/null || { echo "strace is missing: apt-get install strace (Debian, Ubuntu)" >&2; exit 4; }
 	$(PY) -m benchmarks.ledger.faults --progress
+
+fuzz: $(STAMP)   ## 100,000 mutated inputs for every parser of what others made; about half an hour
+	$(PY) -m benchmarks.ledger.fuzz
 
 wheel: $(STAMP)  ## dist/*.whl; build/ goes first, since a stale build/lib would ship deleted modules
 	rm -rf build dist *.egg-info

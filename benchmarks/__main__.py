@@ -18,6 +18,7 @@ QUICK = {
     "verify-evidence": ("benchmarks.ledger.verify_evidence",),
     "bitflips": ("benchmarks.ledger.bitflips",),
     "absence": ("benchmarks.ledger.absence",),
+    "fuzz": ("benchmarks.ledger.fuzz", "-n", "2000"),
     "wrap-overhead": ("benchmarks.ledger.wrap_overhead",),
     "witness": ("benchmarks.node.witness",),
     "copies": ("benchmarks.attribution.copies",),

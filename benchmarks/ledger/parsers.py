@@ -1,0 +1,292 @@
+"""The parsers that fuzz.py feeds, each with its corpus and with what an accepted input must satisfy.
+
+A parser returns the bytes that the program would write for what it read, or None where several spellings may stand.
+Where signatures decide, it also says `forged` (an AssertionError, which escapes) if something was accepted that nobody
+signed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from plausible.ledger import Ledger
+from plausible.ledger.authors import Authors
+from plausible.ledger.checkpoint import Checkpoint
+from plausible.ledger.config import CONFIG_FILE, LedgerConfig
+from plausible.ledger.digests import model_manifest
+from plausible.ledger.dsse import Envelope, open_envelope
+from plausible.ledger.entry import parse_entry, verify_entry
+from plausible.ledger.evidence import verify_evidence
+from plausible.ledger.mirror_body import AddEntriesRequest
+from plausible.ledger.note import Note, VerifierKey
+from plausible.ledger.policy import Policy
+from plausible.ledger.proof import TlogProof, verify_proof
+from plausible.ledger.reader import DirectorySource, TiledLog
+from plausible.ledger.record import parse_opening, verify_opening
+from plausible.ledger.tiles import decode_bundle, decode_tile, encode_bundle, encode_tile, parse_path
+from plausible.ledger.transfer import export_log, import_log
+from plausible.ledger.tree import hash_leaf
+from plausible.ledger.witness.request import parse_add_checkpoint_request, parse_sign_subtree_request
+from plausible.schemas import jcs
+from plausible.schemas.errors import EvidenceError, SetupError
+from plausible.schemas.record import FIELDS, Record
+from plausible.schemas.statement import parse_statement
+
+SHARED = Path(os.environ.get("PLAUSIBLE_SHARED", Path(__file__).resolve().parents[2].parent / "shared"))
+_SEPARATOR = b"\n--- opening ---\n"
+_MAX_KNOWN = 1 << 18
+TYPE = "application/vnd.in-toto+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Parser:
+    """What to feed, and what to feed it with."""
+
+    name: str
+    parse: Callable[[bytes], bytes | None]
+    corpus: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Artefacts:
+    """What a small ledger leaves behind."""
+
+    policy: bytes
+    authors: bytes
+    config: bytes
+    checkpoints: tuple[bytes, ...]
+    entries: tuple[bytes, ...]
+    proofs: tuple[bytes, ...]
+    openings: tuple[bytes, ...]
+    records: tuple[bytes, ...]
+    manifest: bytes
+    export: bytes
+    vkeys: tuple[bytes, ...]
+
+
+def make_ledger(path: Path) -> None:
+    """A ledger of three witnesses with a model and four pictures."""
+    rng = np.random.default_rng(1)
+    names = ("a.example", "b.example", "c.example")
+    sampling = {"output_range": [0, 1], "rounding": "mul255_add0.5_floor"}
+    manifest = model_manifest("fuzz", {"latent": 4}, sampling, [("w", "float32", [2, 3], bytes(32))])
+    with Ledger.init(path, author="fuzz.example/studio", witnesses=names) as ledger:
+        ledger.register_model("m", manifest=manifest)
+        for number in range(4):
+            picture = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            more: dict[str, Any] = {"latent": rng.standard_normal(4).astype(np.float32)} if number else {}
+            ledger.append(image=picture, model="m", **more).wait("witnessed", 60)
+
+
+def read_artefacts(path: Path) -> Artefacts:
+    """Everything that can be cut out of a ledger of `make_ledger`."""
+    with Ledger.open(path, mode="read") as ledger:
+        proofs = [ledger.proof(index) for index in range(5)] + [ledger.proof(1, at=ledger.dated_by(1))]
+        openings = [ledger.opening(index, fields=FIELDS) for index in (1, 2)] + [ledger.opening(3, fields=("rng",))]
+        records = [ledger.record_of(index).to_jcs() for index in (1, 4)]
+        manifest = jcs.encode(ledger.model("m").manifest())
+        out = io.BytesIO()
+        export_log(ledger.log, out, policy=ledger.policy)
+        policy = ledger.policy
+        entries = tuple(ledger.log.entries(0, 5, 5))
+    public = path / "public"
+    heads = [(public / "checkpoint.pending").read_bytes(), (public / "checkpoint").read_bytes()]
+    heads += [kept.read_bytes() for kept in sorted((public / "checkpoints").iterdir())]
+    keys = [policy.logs[0].key, *(witness.key for witness in policy.witnesses)]
+    return Artefacts(
+        (path / "policy.txt").read_bytes(), (path / "authors.txt").read_bytes(), (path / CONFIG_FILE).read_bytes(),
+        tuple(heads), entries, tuple(proofs), tuple(openings), tuple(records), manifest, out.getvalue(),
+        tuple(key.encode().encode() for key in keys),
+    )  # fmt: skip
+
+
+def known_answers(*names: str) -> tuple[bytes, ...]:
+    """Every longer text in known-answer files, and the bytes of those that are base64 or hex; none without them."""
+    found: dict[bytes, None] = {}
+    for name in names:
+        path = SHARED / "vectors" / name
+        for text in _texts(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else ():
+            found[text.encode("utf-8", "surrogatepass")] = None
+            for decode in (_unbase64, _unhex):
+                if raw := decode(text):
+                    found[raw] = None
+    return tuple(data for data in found if 20 < len(data) <= _MAX_KNOWN)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in cast("dict[str, Any]", value).values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in cast("list[Any]", value):
+            yield from _texts(item)
+
+
+def _unbase64(text: str) -> bytes | None:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        return None
+
+
+def _unhex(text: str) -> bytes | None:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return None
+
+
+def forged(condition: bool, what: str) -> None:
+    """Escape if something was accepted that nobody signed."""
+    if condition:
+        raise AssertionError(f"accepted: {what}")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _back(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _tile(data: bytes) -> bytes:
+    """The first byte says the width, as a path would."""
+    width = (data[0] if data else 0) + 1
+    return data[:1] + encode_tile(decode_tile(data[1:], width))
+
+
+def _bundle(data: bytes) -> bytes:
+    width = (data[0] if data else 0) + 1
+    return data[:1] + encode_bundle(decode_bundle(data[1:], width))
+
+
+def _wide(encode: Callable[[Sequence[bytes]], bytes], items: Sequence[bytes]) -> bytes:
+    return bytes([len(items) - 1]) + encode(items)
+
+
+def parsers(ledger: Path, folder: Path) -> dict[str, Parser]:
+    """All parsers by name, on the artefacts of a ledger; `folder` is for what is written while parsing."""
+    made = read_artefacts(ledger)
+    policy, authors = Policy.parse(made.policy), Authors.parse(made.authors)
+    keys = [VerifierKey.parse(key.decode()) for key in made.vkeys]
+    heads = {Note.parse(note).text for note in made.checkpoints}
+    leaves = {hash_leaf(entry) for entry in made.entries}
+    envelopes = [Envelope.parse(entry) for entry in made.entries]
+    payloads = [envelope.payload for envelope in envelopes]
+    opened = parse_entry(made.entries[1])
+    author = authors.authors[0].key
+
+    def note(data: bytes) -> bytes:
+        found = Note.parse(data)
+        forged(bool(found.known_signatures(keys)) and found.text not in heads, "a note")
+        return found.encode()
+
+    def checkpoint(data: bytes) -> bytes:
+        found = Checkpoint.parse(Note.parse(data).text)
+        accepted = policy.check(data)
+        forged(found.text not in heads or len(accepted.cosigners) < 2, "a checkpoint")
+        return Note.parse(data).encode()
+
+    def proof(data: bytes) -> bytes:
+        found = TlogProof.parse(data)
+        leaf = hash_leaf(found.extra or b"")
+        try:
+            verify_proof(found, leaf, policy)
+        except EvidenceError:
+            return found.encode()
+        forged(leaf not in leaves or found.checkpoint.text not in heads, "a proof")
+        return found.encode()
+
+    def read_policy(data: bytes) -> None:
+        found = Policy.parse(data)
+        found.satisfied_by([witness.name for witness in found.witnesses])
+        found.existence_time({witness.name: 1 for witness in found.witnesses[:1]})
+
+    def dsse(data: bytes) -> bytes:
+        found = Envelope.parse(data)
+        forged(open_envelope(data, TYPE, author) not in payloads, "an envelope")
+        return found.encode()
+
+    def entry(data: bytes) -> bytes:
+        found = parse_entry(data)
+        verify_entry(found, authors)
+        forged(found.leaf_hash not in leaves, "an entry")
+        return data
+
+    def opening(data: bytes) -> bytes:
+        found = parse_opening(data).to_jcs()
+        verify_opening(data, opened)
+        return found
+
+    def config(data: bytes) -> None:
+        (folder / CONFIG_FILE).write_bytes(data)
+        try:
+            found = LedgerConfig.read(folder)
+        except SetupError:
+            raise
+        forged(LedgerConfig.parse(found.to_toml()) != found, "a log.toml that does not read back the same")
+
+    def evidence(data: bytes) -> None:
+        first, marker, second = data.partition(_SEPARATOR)
+        found = verify_evidence(None, first, second if marker else None, policy, authors)
+        if not found.passed("proof", "checkpoint", "inclusion", "canonical", "profile", "author"):
+            raise EvidenceError(found.failed[0].detail if found.failed else "not shown")
+        forged(found.entry is None or found.entry.leaf_hash not in leaves, "evidence")
+        if found.failed:
+            raise EvidenceError(found.failed[0].detail)
+
+    def export(data: bytes) -> bytes | None:
+        target = folder / "imported"
+        try:
+            done = import_log(io.BytesIO(data), target, policy)
+            out = io.BytesIO()
+            export_log(TiledLog(DirectorySource(target / "public")), out)
+        finally:
+            shutil.rmtree(target, ignore_errors=True)
+        # kept heads whose own signature is broken are left out on purpose
+        return None if done.left_out else out.getvalue()
+
+    pairs = [b"".join((made.proofs[1], _SEPARATOR, made.openings[0])), made.proofs[1], made.proofs[0]]
+    request = b"old 0\n\n" + made.checkpoints[1]
+    every = [
+        Parser("vkey", lambda data: _back(VerifierKey.parse(_text(data)).encode()), made.vkeys),
+        Parser("note", note, (*made.checkpoints, *known_answers("signed_note.json"))),
+        Parser("checkpoint", checkpoint, made.checkpoints),
+        Parser("proof", proof, (*made.proofs, *known_answers("tlog_proof.json"))),
+        Parser("policy", read_policy, (made.policy, *known_answers("tlog_policy.json"))),
+        Parser("tile", _tile, (_wide(encode_tile, [bytes(32)] * 256), _wide(encode_tile, sorted(leaves)))),
+        Parser("bundle", _bundle, (_wide(encode_bundle, made.entries), _wide(encode_bundle, [b"", b"x" * 300, b"y"]))),
+        Parser("tile-path", lambda data: _back(parse_path(_text(data)).path),
+               (b"tile/0/000", b"tile/entries/x001/x234/067.p/255", b"tile/63/001.p/1")),
+        Parser("jcs", lambda data: jcs.encode(jcs.decode(data)), (*made.records, made.manifest)),
+        Parser("dsse", dsse, made.entries),
+        Parser("statement", lambda data: parse_statement(data).to_jcs(), tuple(payloads)),
+        Parser("entry", entry, made.entries),
+        Parser("record", lambda data: Record.parse(data).to_jcs(), made.records),
+        Parser("opening", opening, (made.openings[0], made.openings[1], made.openings[2])),
+        Parser("authors", lambda data: Authors.parse(data) and None, (made.authors, made.authors + b"# x\n\n",
+               made.authors.rstrip(b"\n") + b" fuzz.example/studio/log 3\n")),
+        Parser("config", config, (made.config, made.config + b'[batch]\nentries = 5\n')),
+        Parser("evidence", evidence, tuple(pairs)),
+        Parser("export", export, (made.export,)),
+        Parser("add-checkpoint", lambda data: parse_add_checkpoint_request(data).encode(),
+               (request, *known_answers("witness_add_checkpoint.json"))),
+        Parser("sign-subtree", lambda data: parse_sign_subtree_request(data).encode(),
+               (b"subtree 0 4\n" + base64.b64encode(bytes(32)) + b"\n\n" + made.checkpoints[1], request)),
+        Parser("add-entries", lambda data: AddEntriesRequest.parse(data).encode(),
+               (b"\0\1x" + bytes(16) + b"\0\0", *known_answers("mirror_add_entries.json"))),
+    ]  # fmt: skip
+    return {parser.name: parser for parser in every}
