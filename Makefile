@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LINKS := build/typing/plausible
 ROOMS := schemas ledger attribution node cli
 
-.PHONY: help install faces demo test test-long check format bench faults fuzz wheel clean
+.PHONY: help install faces demo test test-long check format bench bench-ledger faults fuzz wheel clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -64,6 +64,17 @@ faults: $(STAMP) ## the crash matrix: each file-system call of a writer fails on
 
 fuzz: $(STAMP)   ## 100,000 mutated inputs for every parser of what others made; about half an hour
 	$(PY) -m benchmarks.ledger.fuzz
+
+# pymerkle is GPL: an environment of its own, another process, never a dependency
+PEERS := build/peers
+$(PEERS)/.installed:
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check pymerkle==7.0.0
+	touch $@
+
+bench-ledger: $(STAMP) $(PEERS)/.installed ## the log against bare SQLite and pymerkle, into docs/benchmarks.md (BENCH=--quick)
+	$(PY) -m benchmarks.ledger.speed --peer $(PEERS)/bin/python --folder build --json build/bench-ledger.json \
+		$(if $(BENCH),$(BENCH),--docs docs/benchmarks.md)
 
 wheel: $(STAMP)  ## dist/*.whl; build/ goes first, since a stale build/lib would ship deleted modules
 	rm -rf build dist *.egg-info

@@ -16,6 +16,7 @@ import time
 
 QUICK = {
     "verify-evidence": ("benchmarks.ledger.verify_evidence",),
+    "speed": ("benchmarks.ledger.speed", "--quick"),
     "bitflips": ("benchmarks.ledger.bitflips",),
     "absence": ("benchmarks.ledger.absence",),
     "fuzz": ("benchmarks.ledger.fuzz", "-n", "2000"),

@@ -30,12 +30,18 @@ APPLICATION_ID = 0x706C6A01
 class Database:
     """A database file that is opened on first use; calls from any thread."""
 
-    def __init__(self, path: Path, *, ddl: str, version: int, readonly: bool = False) -> None:
-        """Open an existing database; `SetupError` if it is absent, foreign, of a newer version or unreadable."""
+    def __init__(
+        self, path: Path, *, ddl: str, version: int, readonly: bool = False, pragmas: Sequence[str] = ()
+    ) -> None:
+        """Open an existing database; `SetupError` if it is absent, foreign, of a newer version or unreadable.
+
+        `pragmas` are set on every connection that writes.
+        """
         self.path = path
         self._ddl = ddl
         self._version = version
         self._readonly = readonly
+        self._pragmas = tuple(pragmas)
         self._lock = threading.Lock()
         self._closed = False
         self._broken: StorageBroken | None = None
@@ -66,6 +72,9 @@ class Database:
                 self._connection = open_database_readonly(self.path, version=self._version)
             else:
                 self._connection = open_database(self.path, ddl=self._ddl, version=self._version)
+                with storage(f"opening {self.path}"):
+                    for pragma in self._pragmas:
+                        self._connection.execute(f"PRAGMA {pragma}").fetchall()
                 self._folder_synced = False
         return self._connection
 

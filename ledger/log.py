@@ -32,7 +32,7 @@ from .public import CHECKPOINT, PENDING, PUBLIC_FOLDER, PublicFolder
 from .reader import DirectorySource, TiledLog
 from .store import STATE_FILE, Head, LogStore
 from .tiles import HEIGHT, MAX_ENTRY_BYTES, WIDTH, bundle_files, item_count, tile_files
-from .tree import EMPTY_ROOT, CompactRange, complete_root, hash_leaf
+from .tree import EMPTY_ROOT, CompactRange, complete_root, hash_leaf, hash_leaves
 
 Row = tuple[bytes, bytes]
 """(leaf, leaf hash)."""
@@ -200,10 +200,10 @@ class Log:
         """Store leaves (each at most 65,535 bytes) and sign the head over all entries: durable when this returns."""
         if self._accepted != self._head.size:
             raise UsageError("entries wait to be sequenced: sequence them first")
-        for leaf in leaves:
-            if len(leaf) > MAX_ENTRY_BYTES:
-                raise UsageError(f"an entry has at most {MAX_ENTRY_BYTES} bytes, this one {len(leaf)}")
-        rows = [(leaf, hash_leaf(leaf)) for leaf in leaves]
+        longest = max(map(len, leaves), default=0)
+        if longest > MAX_ENTRY_BYTES:
+            raise UsageError(f"an entry has at most {MAX_ENTRY_BYTES} bytes, not {longest}")
+        rows = list(zip(leaves, hash_leaves(leaves), strict=True))
         if not rows:
             return self._head
         grown, range_ = self._extended(rows)

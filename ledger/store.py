@@ -53,13 +53,18 @@ class Head:
     note: bytes
 
 
+# Entries are public: what is deleted here stands in a bundle, so nothing is gained by overwriting it, and overwriting
+# costs as much as writing. The cache holds what a second of appending adds.
+_PRAGMAS = ("secure_delete = OFF", "cache_size = -16384")
+
+
 class LogStore:
     """An open log database. Calls are serialised by an internal lock; one process at a time may sequence (lock.py)."""
 
     ddl: ClassVar[str] = LOG_DDL
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
-        self.db = Database(path, ddl=self.ddl, version=LAYOUT_VERSION, readonly=readonly)
+        self.db = Database(path, ddl=self.ddl, version=LAYOUT_VERSION, readonly=readonly, pragmas=_PRAGMAS)
 
     @classmethod
     def create_log(cls, path: Path, *, head: Head, origin: str) -> LogStore:

@@ -129,7 +129,12 @@ def encode_bundle(entries: Sequence[bytes]) -> bytes:
     """1 to 256 entries of at most 65,535 bytes, each after its u16 length."""
     if not 1 <= len(entries) <= WIDTH:
         raise EvidenceError(f"an entry bundle holds 1 to {WIDTH} entries, not {len(entries)}")
-    return b"".join(encode_entry(entry) for entry in entries)
+    if max(map(len, entries)) > MAX_ENTRY_BYTES:
+        raise EvidenceError(f"an entry has at most {MAX_ENTRY_BYTES} bytes, not {max(map(len, entries))}")
+    parts: list[bytes] = []
+    for entry in entries:
+        parts += (len(entry).to_bytes(2, "big"), entry)
+    return b"".join(parts)
 
 
 def encode_entry(entry: bytes) -> bytes:

@@ -16,7 +16,7 @@ from plausible.ledger.log import Log
 from plausible.ledger.note import SignerKey
 from plausible.ledger.public import PENDING, PUBLIC_FOLDER
 from plausible.ledger.reader import DirectorySource, TiledLog
-from plausible.ledger.store import Head
+from plausible.ledger.store import STATE_FILE, Head, LogStore
 from plausible.ledger.tiles import tiles_at
 from plausible.ledger.tree import EMPTY_ROOT, CompactRange, MemoryTree, complete_root, hash_leaf, verify_inclusion
 from plausible.schemas.errors import SetupError, UsageError
@@ -122,7 +122,11 @@ def test_a_head_that_somebody_else_moved_stops_it(tmp_path: Path) -> None:
         log.store.append(old, [(b"x", hash_leaf(b"x"))], Head(6, bytes(32), b"another note"))
         with pytest.raises(StorageBroken):
             log.append(leaves(5, 6))
-        assert log.store.head.note == b"another note"
+        with pytest.raises(StorageBroken):  # for good
+            log.append(leaves(5, 6))
+    found = LogStore(tmp_path / "log" / STATE_FILE, readonly=True)
+    assert (found.head.note, found.accepted) == (b"another note", 6)
+    found.close()
 
 
 def test_one_process_has_it_open(tmp_path: Path) -> None:
