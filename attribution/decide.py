@@ -21,6 +21,9 @@ DENIAL_MARGIN = 2.0
 # cut at this many times the unprocessed denial limit. An inversion of an own picture ends within a few per cent of the
 # floor or hundreds of floors away, and a face of a lightly fine-tuned clone was met at 9.5 floors (decision 0009).
 ATTRIBUTION_REACH = 2.0
+# A search that got stuck looks like a picture of somebody else's: 2 of 500 own faces would have been denied after one
+# search, and most other random starts found them. So a denial rests on this many searches, all of which came no nearer.
+DENIAL_SEARCHES = 3
 # The largest failure bound with which a denial is given.
 LARGEST_FAILURE_BOUND = 0.10
 UNPROCESSED = "unprocessed"
@@ -215,6 +218,14 @@ def _undone(findings: Findings) -> Iterable[str]:
             yield f"{c.name} could not be inverted: {c.reason}"
 
 
+def denial_pending(findings: Findings, scope: Scope) -> bool:
+    """Whether nothing but further searches from other random starts stands between these findings and a denial."""
+    searched = tuple(replace(c, searches=max(c.searches, DENIAL_SEARCHES)) for c in findings.candidates)
+    if searched == findings.candidates:
+        return False
+    return decide(replace(findings, candidates=searched), scope).verdict is Verdict.DENIABLE
+
+
 def _missing_for_denial(findings: Findings, scope: Scope) -> Iterable[str]:
     """Each condition of `deniable` (design: absence, changed copies, generators, limits) that was not shown."""
     if findings.trust == "none":
@@ -263,6 +274,11 @@ def _why_not_denied(c: CandidateFinding, scope: Scope) -> Iterable[str]:
         # no change at all is one of the changes: the nearer of both counts, which can only make a denial harder
         how = f" up to a change ({c.change})" if c.changed < c.residual else ""
         yield from _too_near(c, min(c.changed, c.residual), processed, how)
+    if c.again is not None:
+        # whatever the change: nearer than the widest limit of the scope's classes is too near
+        yield from _too_near(c, c.again, wanted, " in a further search")
+    if c.searches < DENIAL_SEARCHES:
+        yield f"{c.name} was searched {c.searches} times from random starts, a denial needs {DENIAL_SEARCHES}"
     for name in wanted:
         bound = c.limits[name].failure_bound
         if not bound <= LARGEST_FAILURE_BOUND:
@@ -270,6 +286,12 @@ def _why_not_denied(c: CandidateFinding, scope: Scope) -> Iterable[str]:
                 f"{c.name}: the inversion of own pictures after {name} may fail in {100 * bound:.1f} % of cases "
                 f"(95 % bound), more than {100 * LARGEST_FAILURE_BOUND:.0f} %"
             )
+
+
+def near_again(c: CandidateFinding, scope: Scope) -> bool:
+    """Whether a search after the first came near enough to bar a denial."""
+    wanted = [name for name in _wanted(c, scope) if name in c.limits]
+    return c.again is not None and any(True for _ in _too_near(c, c.again, wanted, ""))
 
 
 def _too_near(c: CandidateFinding, residual: float, classes: Sequence[str], how: str) -> Iterable[str]:

@@ -111,6 +111,10 @@ class CandidateFinding:
     limits: Mapping[str, ClassLimits] = field(default_factory=dict[str, ClassLimits])  # by class
     changed: float | None = None  # residual up to a mirror, a crop and a blur; None: not looked for
     change: str = ""  # the change behind it
+    searches: int = 1  # from different random starts; a denial needs more than one
+    again: float | None = (
+        None  # the nearest residual of the searches after the first, up to a change where one is sought
+    )
     log10_lr: float | None = None
     log10_lr_cap: float | None = None
     conformal_p: float | None = None

@@ -83,15 +83,24 @@ def own_picture(generator: Generator, seed: int) -> Pixels:
     return generator.sample(z)[0].numpy()
 
 
+def probe_of(job: Job, generator: Generator) -> Pixels:
+    """The job's picture after its class of processing, in the generator's own size: what is inverted."""
+    return _processed(job, generator)[0]
+
+
+def _processed(job: Job, generator: Generator) -> tuple[Pixels, dict[str, Any]]:
+    pixels = own_picture(generator, job.seed) if job.pixels is None else job.pixels
+    rng = np.random.default_rng([job.seed, RELAXED.index(job.class_name)])
+    changed, parameters = apply(job.class_name, pixels, rng)
+    return to_native(changed, generator.output.height, generator.output.width), parameters
+
+
 def run_job(job: Job, generator: Generator, budget: Budget, *, threads: int | None = None, device: str = "cpu") -> Row:
     """Make the job's probe, invert it as a verification does for its class, and say what came of it.
 
     `invert` for unprocessed pictures, `invert_relaxed` for every other class.
     """
-    pixels = own_picture(generator, job.seed) if job.pixels is None else job.pixels
-    rng = np.random.default_rng([job.seed, RELAXED.index(job.class_name)])
-    changed, parameters = apply(job.class_name, pixels, rng)
-    probe = to_native(changed, generator.output.height, generator.output.width)
+    probe, parameters = _processed(job, generator)
     began = time.perf_counter()
     if job.class_name in STRICT:
         result = invert(probe, [generator], budget, seed=job.seed, threads=threads, device=device)[0]

@@ -30,12 +30,12 @@ from .absence import accused_facts, combined, passed_over, source_coverage
 from .assemble import Outcome, Report, assemble
 from .blank import without_evidence
 from .budget import Budget
-from .candidates import Candidate, Settings, invert_candidates, relative_scores
+from .candidates import Candidate, Settings, invert_candidates, relative_scores, search_again
 from .classes import RELAXED, STRICT
 from .copies import Copy, variance
 from .copy_limits import CopyLimits
 from .copy_stage import SAME_LATENT, Archive, Original, build_archive, nearest_latent, search_archive
-from .decide import decide
+from .decide import decide, denial_pending
 from .entries import Judged, judge, replay_entry
 from .findings import Check, CopyFinding, Coverage, Decision, EntryFinding, Findings, Scope, Trust
 from .models import Models, Registration, registration_of, registrations
@@ -403,6 +403,11 @@ class Verifier:
         run.checks += checks
         for candidate in run.candidates:
             self._look_up_latent(run, candidate)
+        if denial_pending(self._findings(run), self.scope):
+            run.candidates, checks = search_again(
+                image.pixels, run.candidates, list(self.models), self.scope, settings, progress=self.progress
+            )
+            run.checks += checks
 
     def _look_up_latent(self, run: _Run, candidate: Candidate) -> None:
         if candidate.inversion is None or self._archive is None:

@@ -5,8 +5,9 @@
 
 From the shipped calibrations (examples/faces/calibrations) each class's limits and what they make of these fresh faces
 are printed too, and how many would end `deniable` under relaxed by mistake: those whose residual lies
-beyond DENIAL_MARGIN times every class's denial limit, by the inversion of its class; an unprocessed face that plain
-inversion misses is inverted up to a change as well, as a verification does. Exit 1 if one is, 2 if limits are missing.
+beyond DENIAL_MARGIN times every class's denial limit, by the inversion of its class, in DENIAL_SEARCHES searches from
+different random starts. An unprocessed face that plain inversion misses is inverted up to a change, as a verification
+does. Exit 1 if one is, 2 if limits are missing. `--rows FILE` judges the rows of an earlier run's JSON again.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from pathlib import Path
 
 from plausible.attribution.budget import FLOOR, Budget
 from plausible.attribution.calibration import Calibration, engine_of, find_calibration
+from plausible.attribution.candidates import SEARCH_STEP
 from plausible.attribution.classes import RELAXED, STRICT, describe
-from plausible.attribution.decide import DENIAL_MARGIN
+from plausible.attribution.decide import DENIAL_MARGIN, DENIAL_SEARCHES
 from plausible.attribution.generators import Generator, load_model_folder
 from plausible.attribution.inversion import ENGINE_VERSION, RELAXED_VERSION, invert_relaxed
-from plausible.attribution.measure import Row, measure, own_jobs, own_picture
+from plausible.attribution.measure import Job, Row, measure, own_jobs, probe_of
 
 from benchmarks.attribution.faces import conditions, options, rate, spread
 from examples.faces import fetch
@@ -60,7 +62,9 @@ def judge(name: str, rows: list[Row], calibrations: Sequence[Calibration]) -> li
     return out
 
 
-def denied(rows: list[Row], generator: Generator, calibrations: Sequence[Calibration]) -> list[Row] | None:
+def denied(
+    rows: list[Row], generator: Generator, calibrations: Sequence[Calibration], threads: int
+) -> list[Row] | None:
     """The rows that nothing but the scope's limits would keep from a denial; None where a class has no limit.
 
     A verification takes the nearer of both inversions for a processed class: here only the one up to a change is made,
@@ -74,13 +78,21 @@ def denied(rows: list[Row], generator: Generator, calibrations: Sequence[Calibra
     plain = DENIAL_MARGIN * max(limit for name, limit in known.items() if name in STRICT)
     found: list[Row] = []
     for row in rows:
-        residual = row.residual
-        if row.class_name in STRICT:
-            if residual <= plain:
-                continue
-            picture = own_picture(generator, row.seed)
-            residual = invert_relaxed(picture, [generator], Budget(), seed=row.seed)[0].residual
-        if residual > changed:
+        if row.residual <= (plain if row.class_name in STRICT else changed):
+            continue
+        # the first search of an unprocessed face was the plain one; the one up to a change is still to be made
+        searches = [row.residual] if row.class_name not in STRICT else []
+        probe = probe_of(Job(row.class_name, row.kind, row.name, row.seed), generator)
+        for number in range(len(searches), DENIAL_SEARCHES):
+            result = invert_relaxed(
+                probe, [generator], Budget(), seed=row.seed + number * SEARCH_STEP, threads=threads
+            )[0]
+            searches.append(result.residual)
+            if result.residual <= changed:
+                break
+        told = ", ".join(f"{residual / FLOOR:.1f}" for residual in searches)
+        print(f"{row.class_name} {row.name}: searches from different random starts came to {told} floors", flush=True)
+        if min(searches) > changed:
             found.append(row)
     return found
 
@@ -98,6 +110,10 @@ def main(arguments: argparse.Namespace) -> int:
     calibrations = [calibration for calibration in found if calibration is not None]
     jobs = [job for name in arguments.classes for job in own_jobs(name, SEEDS[: arguments.n])]
     rows: list[Row] = []
+    if arguments.rows:
+        earlier = json.loads(arguments.rows.read_text(encoding="utf-8"))
+        print(f"rows of an earlier run: {json.dumps(earlier['conditions'], sort_keys=True)}")
+        rows, jobs = [Row(**row) for row in earlier["rows"]], []
     for row in measure(
         jobs, folder, Budget(), workers=arguments.workers, threads=arguments.threads, device=arguments.device
     ):
@@ -111,7 +127,7 @@ def main(arguments: argparse.Namespace) -> int:
     figures: list[str] = []
     for name in arguments.classes:
         figures += judge(name, [row for row in rows if row.class_name == name], calibrations)
-    mistaken = denied(rows, generator, calibrations)
+    mistaken = denied(rows, generator, calibrations, arguments.threads)
     if mistaken is not None:
         for name in arguments.classes:
             count = sum(row.class_name == name for row in mistaken)
@@ -136,4 +152,5 @@ if __name__ == "__main__":
     parser = options(__doc__)
     parser.add_argument("--n", type=int, default=50, help="faces in each class")
     parser.add_argument("--classes", nargs="+", default=list(RELAXED), choices=RELAXED)
+    parser.add_argument("--rows", type=Path, help="judge the rows of this JSON instead of measuring")
     sys.exit(main(parser.parse_args()))

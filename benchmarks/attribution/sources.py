@@ -1,7 +1,7 @@
 """What the attribution benchmarks and the face calibration invert, and from which seeds; no picture serves twice.
 
 own faces       seeds 1..50 (faces.py), 51..100 (classes.py); calibrations draw theirs from 1,000,000 on
-clone's faces   seeds 1..20 (faces.py), 1001.. (calibration)
+clone's faces   seeds 1..20 (faces.py; of two clones), 1001.. (calibration; of the nearer clone)
 emoji, digits   the even ones of benchmarks/data.py (faces.py), the odd ones (calibration)
 """
 
@@ -15,15 +15,15 @@ from plausible.attribution.classes import RELAXED, STRICT
 from plausible.attribution.measure import Job, own_picture
 
 from benchmarks import data
-from examples.faces.clone import clone_generator
+from examples.faces.clone import NEAR_STEPS, STEPS, clone_generator
 from examples.faces.fetch import CACHE
 
 CLONE_SEED = 1
 
 
-def clone_faces(seeds: Sequence[int]) -> list[Negative]:
-    """Pictures of the fine-tuned clone (examples/faces/clone.py)."""
-    clone = clone_generator(CACHE / "clone", CLONE_SEED)
+def clone_faces(seeds: Sequence[int], steps: int = STEPS) -> list[Negative]:
+    """Pictures of the clone fine-tuned for so many steps (examples/faces/clone.py)."""
+    clone = clone_generator(CACHE / f"clone-{CLONE_SEED}-{steps}", CLONE_SEED, steps=steps)
     return [Negative("clone", str(seed), own_picture(clone, seed), derivative=True) for seed in seeds]
 
 
@@ -48,13 +48,19 @@ def benchmark_negatives() -> list[Job]:
     return [Job("unprocessed", n.kind, n.name, 500_000 + i, n.pixels) for i, n in enumerate(negatives)]
 
 
+def near_clone_faces() -> list[Job]:
+    """20 faces of a clone that was tuned for a quarter of the steps: how the evidence falls with the distance."""
+    near = clone_faces(range(1, 21), NEAR_STEPS)
+    return [Job("unprocessed", "near clone", n.name, 510_000 + i, n.pixels) for i, n in enumerate(near)]
+
+
 def calibration_negatives(clones: int = 15, others: int = 8, processed: int = 15) -> Mapping[str, list[Negative]]:
     """Unprocessed: clone's faces, `others` emoji and digits each. Other classes: `processed` of those two together, and
     two clone's faces, which are listed only."""
     found: dict[str, list[Negative]] = {}
     for name in RELAXED:
         if name in STRICT:
-            found[name] = [*clone_faces(range(1001, 1001 + clones)), *strangers(others, odd=True)]
+            found[name] = [*clone_faces(range(1001, 1001 + clones), NEAR_STEPS), *strangers(others, odd=True)]
         else:
-            found[name] = [*clone_faces(range(1101, 1103)), *_alternating(processed)]
+            found[name] = [*clone_faces(range(1101, 1103), NEAR_STEPS), *_alternating(processed)]
     return found

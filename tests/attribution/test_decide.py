@@ -7,7 +7,14 @@ import math
 from dataclasses import replace
 
 import pytest
-from plausible.attribution.decide import DENIAL_MARGIN, LARGEST_FAILURE_BOUND, decide
+from plausible.attribution.decide import (
+    DENIAL_MARGIN,
+    DENIAL_SEARCHES,
+    LARGEST_FAILURE_BOUND,
+    decide,
+    denial_pending,
+    near_again,
+)
 from plausible.attribution.findings import (
     CandidateFinding,
     ClassLimits,
@@ -30,7 +37,16 @@ LIMITS = {
     "resized": ClassLimits(denial=2e-3, attribution=None, failure_bound=0.098, n=29),
 }
 FAR = CandidateFinding(
-    "sha256:" + "a" * 64, "faces", True, "inverted", residual=1e-2, changed=1e-2, limits=LIMITS, author="studio"
+    "sha256:" + "a" * 64,
+    "faces",
+    True,
+    "inverted",
+    residual=1e-2,
+    changed=1e-2,
+    limits=LIMITS,
+    author="studio",
+    searches=DENIAL_SEARCHES,
+    again=1.1e-2,
 )
 ENTRY = EntryFinding(
     origin="log.example/studio", index=7, author="studio", accused=True, matches="pixels", opened=True, replay="exact",
@@ -251,3 +267,41 @@ def test_no_combination_denies_without_every_condition() -> None:
     ]  # fmt: skip
     for findings in lacking:
         assert verdict(findings) not in (Verdict.DENIABLE, Verdict.LOGGED), findings
+
+
+# --- further searches before a denial ---
+
+
+def test_one_search_is_no_denial_and_says_so() -> None:
+    once = candidate(searches=1, again=None)
+    assert denial_pending(once, RELAXED) and not denial_pending(DENIABLE, RELAXED)
+    decision = decide(once, RELAXED)
+    assert decision.verdict is Verdict.INCONCLUSIVE
+    assert any("searched 1 times" in reason for reason in decision.reasons)
+
+
+def test_a_further_search_that_comes_near_bars_the_denial_and_attributes_nothing() -> None:
+    for searches in (2, DENIAL_SEARCHES):
+        near = candidate(searches=searches, again=2e-6)
+        assert verdict(near) is Verdict.INCONCLUSIVE
+        assert near_again(near.candidates[0], RELAXED)
+        assert any("in a further search" in reason for reason in decide(near, RELAXED).reasons)
+    margin = DENIAL_MARGIN * LIMITS["crop"].denial
+    assert verdict(candidate(again=margin)) is Verdict.INCONCLUSIVE
+    assert verdict(candidate(again=math.nextafter(margin, 1))) is Verdict.DENIABLE
+    # under strict the limit is that of unprocessed pictures
+    assert verdict(candidate(again=1e-4), STRICT) is Verdict.DENIABLE
+    assert verdict(candidate(again=3e-6), STRICT) is Verdict.INCONCLUSIVE
+
+
+def test_further_searches_are_made_only_where_a_denial_waits_for_them() -> None:
+    once = replace(FAR, searches=1, again=None)
+    for findings in (
+        entry(),
+        candidate(residual=2e-6, searches=1, again=None),
+        candidate(searches=1, again=None, limits={}),
+        replace(DENIABLE, candidates=(once,), copies=CopyFinding(False)),
+        replace(DENIABLE, candidates=(once,), coverage=Coverage("unknown")),
+        replace(DENIABLE, candidates=()),
+    ):
+        assert not denial_pending(findings, RELAXED)

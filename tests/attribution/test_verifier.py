@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from plausible.attribution.blank import without_evidence
+from plausible.attribution.candidates import Settings, invert_candidates, search_again
+from plausible.attribution.decide import DENIAL_SEARCHES, decide
+from plausible.attribution.findings import CopyFinding, Coverage, Findings
 from plausible.attribution.sources import EvidenceFiles
 from plausible.attribution.transformation import as_jpeg
 from plausible.attribution.verifier import Options, Verifier, verify, verify_batch
@@ -284,6 +288,38 @@ def test_a_picture_of_something_else_is_deniable_in_the_calibrated_scope(strict:
     assert "innocent" not in report.html().lower().replace("innocence", "")
     assert report.document.coverage.state == "absent"
     assert report.document.copies.ran
+
+
+def test_a_denial_rests_on_several_searches(studio: Studio, strict: Verifier, tmp_path: Path) -> None:
+    report = strict.verify(save(tmp_path / "a.png", blocks(500)))
+    assert report.verdict == Verdict.DENIABLE
+    searched = check(report, "further searches of mlp")
+    assert searched.state == "made"
+    assert searched.reason.startswith(
+        f"{DENIAL_SEARCHES} searches from different random starts; the nearest further one"
+    )
+    # where a denial does not wait for them none is made
+    attributed = strict.verify(save(tmp_path / "b.png", fresh(studio.generator, 997)[0]))
+    assert attributed.verdict == Verdict.ATTRIBUTED
+    assert not [c for c in attributed.checks if c.name.startswith("further searches")]
+
+
+def test_a_stuck_first_search_denies_nothing(studio: Studio, strict: Verifier) -> None:
+    """A first search that ended far away, followed by the real further ones on a picture of the generator's own."""
+    settings = Settings(STRICT.budget, relaxed=False, threads=1)
+    models = list(strict.models)
+    far, _ = invert_candidates(blocks(500), models, set(), [], time.time(), settings)
+    assert far[0].finding.residual is not None and far[0].finding.residual > 1e-3
+    own = fresh(studio.generator, 996)[0]
+    found, checks = search_again(own, far, models, strict.scope, settings)
+    assert found[0].finding.exact and found[0].finding.searches == 2
+    assert found[0].inversion is not None and found[0].inversion.mismatches == 0
+    assert [c.state for c in checks] == ["made"]
+    findings = Findings(
+        "policy", coverage=Coverage("absent", (("log", 6),)), copies=CopyFinding(True, 6),
+        candidates=tuple(c.finding for c in found),
+    )  # fmt: skip
+    assert decide(findings, strict.scope).verdict is Verdict.ATTRIBUTED
 
 
 def test_a_class_without_calibration_denies_nothing(relaxed: Verifier, tmp_path: Path) -> None:
