@@ -22,7 +22,7 @@ temporary name and renamed; nothing is overwritten without `--force`.
 | exit code | meaning |
 | --- | --- |
 | 0 | done; of `pd verify`: `logged` |
-| 1 | `refuted`; of `pd fsck`: something is false |
+| 1 | `refuted`; of `pd fsck`, `pd log archive`, `pd gc` and `pd hammer`: something is false |
 | 2 | wrong usage |
 | 3 | `inconclusive` |
 | 4 | `incomplete`: something could not be read or run, or this machine lacks something |

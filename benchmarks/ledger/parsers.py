@@ -20,6 +20,10 @@ from typing import Any, cast
 
 import numpy as np
 from plausible.ledger import Ledger
+from plausible.ledger.absence.keys import FILE, PIXELS
+from plausible.ledger.absence.note import IndexHead, IndexPolicy
+from plausible.ledger.absence.proof import AbsenceProof, verify_absence
+from plausible.ledger.absence.prove import prove_absence, sign_index
 from plausible.ledger.authors import Authors
 from plausible.ledger.checkpoint import Checkpoint
 from plausible.ledger.config import CONFIG_FILE, LedgerConfig
@@ -28,7 +32,7 @@ from plausible.ledger.dsse import Envelope, open_envelope
 from plausible.ledger.entry import parse_entry, verify_entry
 from plausible.ledger.evidence import verify_evidence
 from plausible.ledger.mirror_body import AddEntriesRequest
-from plausible.ledger.note import Note, VerifierKey
+from plausible.ledger.note import ED25519, Note, SignerKey, VerifierKey
 from plausible.ledger.policy import Policy
 from plausible.ledger.proof import TlogProof, verify_proof
 from plausible.ledger.reader import DirectorySource, TiledLog
@@ -177,6 +181,26 @@ def _wide(encode: Callable[[Sequence[bytes]], bytes], items: Sequence[bytes]) ->
     return bytes([len(items) - 1]) + encode(items)
 
 
+def _pixels(payload: bytes) -> str:
+    return json.loads(payload)["subject"][0]["digest"].get("plausiblePixels1", "")
+
+
+def _absence(ledger: Path, checkpoint: bytes) -> tuple[tuple[bytes, ...], IndexPolicy, tuple[bytes, ...]]:
+    """Absence proofs of pictures that are there and that are not, the policy they pass, and the signed index root."""
+    log = TiledLog(DirectorySource(ledger / "public"))
+    head = Checkpoint.parse(Note.parse(checkpoint).text)
+    keys = [SignerKey(name, ED25519, bytes([7 + place]) * 32) for place, name in enumerate(
+        (f"{head.origin}/index", "monitor.example/index"))]  # fmt: skip
+    note = sign_index(log, head, keys[1], others=sign_index(log, head, keys[0])).encode()
+    lines = f"log {keys[0].verifier}\nwitness monitor {keys[1].verifier}\nquorum monitor\n"
+    there = bytes.fromhex(_pixels(Envelope.parse(log.entry(2, head.size)).payload))
+    proofs = [
+        prove_absence(log, note, checkpoint, pixels=pixels, file=file).encode()
+        for pixels, file in ((there, None), (bytes(32), None), (bytes([1]) * 32, bytes([2]) * 32), (there, bytes(32)))
+    ]
+    return tuple(proofs), IndexPolicy.parse(lines.encode()), (note,)
+
+
 def parsers(ledger: Path, folder: Path) -> dict[str, Parser]:
     """All parsers by name, on the artefacts of a ledger; `folder` is for what is written while parsing."""
     made = read_artefacts(ledger)
@@ -259,6 +283,23 @@ def parsers(ledger: Path, folder: Path) -> dict[str, Parser]:
         # kept heads whose own signature is broken are left out on purpose
         return None if done.left_out else out.getvalue()
 
+    absence, index_policy, notes = _absence(ledger, made.checkpoints[1])
+    truth = {bytes.fromhex(_pixels(payload)): (index,) for index, payload in enumerate(payloads) if index}
+
+    def index_proof(data: bytes) -> bytes:
+        found = AbsenceProof.parse(data)
+        pixels = found.digests.get(PIXELS, bytes(32))
+        told = verify_absence(
+            found, pixels=pixels, file=found.digests.get(FILE), policy=policy, index_policy=index_policy
+        )
+        forged(told.indices != truth.get(pixels, ()), "an absence proof")
+        return found.encode()
+
+    def index_note(data: bytes) -> bytes:
+        told = index_policy.check(data)
+        forged(told.head not in {IndexHead.parse(Note.parse(note).text) for note in notes}, "an index note")
+        return Note.parse(data).encode()
+
     pairs = [b"".join((made.proofs[1], _SEPARATOR, made.openings[0])), made.proofs[1], made.proofs[0]]
     request = b"old 0\n\n" + made.checkpoints[1]
     every = [
@@ -282,6 +323,9 @@ def parsers(ledger: Path, folder: Path) -> dict[str, Parser]:
         Parser("config", config, (made.config, made.config + b'[batch]\nentries = 5\n')),
         Parser("evidence", evidence, tuple(pairs)),
         Parser("export", export, (made.export,)),
+        Parser("index-proof", index_proof, absence),
+        Parser("index-note", index_note, notes),
+        Parser("index-policy", lambda data: IndexPolicy.parse(data) and None, (index_policy.policy.source,)),
         Parser("add-checkpoint", lambda data: parse_add_checkpoint_request(data).encode(),
                (request, *known_answers("witness_add_checkpoint.json"))),
         Parser("sign-subtree", lambda data: parse_sign_subtree_request(data).encode(),
