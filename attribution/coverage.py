@@ -20,6 +20,7 @@ from typing import Any
 
 from ..ledger.checkpoint import Checkpoint
 from ..ledger.entry import Entry, parse_entry
+from ..ledger.epochs import EpochIndex
 from ..ledger.keyhistory import KeyHistory
 from ..ledger.policy import AcceptedCheckpoint
 from ..ledger.reader import TiledLog
@@ -32,6 +33,7 @@ Head = AcceptedCheckpoint | Checkpoint
 
 _KEY_KINDS = b"urn:plausible:author-"
 """What the types of all entries about authors' keys have in common."""
+_EPOCH_KIND = b"urn:plausible:seed-epoch:"
 _HEX_DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
@@ -47,6 +49,7 @@ class LogScan:
     _leaves: dict[int, bytes] = field(repr=False)  # every leaf that may be an entry
     _by_digest: dict[bytes, tuple[int, ...]] = field(repr=False)
     _about_keys: tuple[int, ...] = ()
+    _epochs: tuple[int, ...] = ()
 
     def mentions(self, digest: bytes) -> list[int]:
         """Indices of entries whose payload holds this 32-byte digest in hex, ascending; a superset of what names it."""
@@ -92,6 +95,17 @@ class LogScan:
                 history.pass_by(index, entry)
         return history
 
+    def epoch_index(self) -> EpochIndex:
+        """The seed epochs that the entries publish: all of them below `size`, if there is no `contradiction`."""
+        history, found = self.key_history(), EpochIndex()
+        for index in self._epochs:
+            entry = self.entry(index)
+            if entry is not None and index not in self.edited:
+                found.pass_by(self.origin, index, entry, history)
+        if self.contradiction is None:
+            found.complete[self.origin] = self.size
+        return found
+
     def coverage(self, *, pixels: bytes, file: bytes) -> Coverage:
         """What the scan says of an image."""
         logs = ((self.origin, self.size),)
@@ -113,6 +127,7 @@ def scan_log(log: TiledLog, at: Head, *, progress: Callable[[int, int], None] | 
     leaves: dict[int, bytes] = {}
     digests: dict[bytes, list[int]] = {}
     about_keys: list[int] = []
+    epochs: list[int] = []
     contradiction: str | None = None
     index = 0
     for bundle in _bundles(log, at.size):
@@ -125,6 +140,8 @@ def scan_log(log: TiledLog, at: Head, *, progress: Callable[[int, int], None] | 
                 leaves[index] = leaf
                 if _KEY_KINDS in payload:
                     about_keys.append(index)
+                elif _EPOCH_KIND in payload:
+                    epochs.append(index)
                 for match in set(_HEX_DIGEST.findall(payload)):
                     digests.setdefault(match, []).append(index)
             index += 1
@@ -138,7 +155,9 @@ def scan_log(log: TiledLog, at: Head, *, progress: Callable[[int, int], None] | 
             f"the entries served by {at.origin} do not hash to the root of its own checkpoint of size {at.size}{which}"
         )
     by_digest = {digest: tuple(indices) for digest, indices in digests.items()}
-    return LogScan(at.origin, at.size, at.root, contradiction, edited, leaves, by_digest, tuple(about_keys))
+    return LogScan(
+        at.origin, at.size, at.root, contradiction, edited, leaves, by_digest, tuple(about_keys), tuple(epochs)
+    )
 
 
 def _bundles(log: TiledLog, size: int) -> Iterator[list[bytes]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from ..ledger.archive import dated_by
 from ..ledger.authors import Authors
 from ..ledger.checkpoint import Checkpoint
+from ..ledger.epochs import EpochIndex
 from ..ledger.evidence import Evidence
 from ..ledger.keyhistory import KeyHistory
 from ..ledger.ledger import Ledger
@@ -30,6 +31,7 @@ from .findings import Trust
 
 PROOF_SUFFIX = ".tlog-proof"
 OPENING_SUFFIX = ".opening.json"
+EPOCH_SUFFIX = ".epoch-proof"
 _LARGEST_FILE = 64 * 1024 * 1024
 
 LogLike = Ledger | TiledLog | str | Path
@@ -42,6 +44,8 @@ class EvidenceFiles:
     name: str
     proof: bytes
     opening: bytes | None = None
+    epoch: bytes | None = None
+    """A tlog-proof of the seed epoch that the opened record names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class LogSource:
     head: Checkpoint | None = None  # of the checkpoint that is served, accepted or not
     note: bytes = field(default=b"", repr=False)
     keys: KeyFacts | None = field(default=None, repr=False)  # what the log says of its authors' keys; `authors` follow
+    epochs: EpochIndex | None = field(default=None, repr=False)  # the log's seed epochs, as far as it was read
     _scan: LogScan | None = field(default=None, repr=False)
     _scan_problem: str | None = None
 
@@ -93,6 +98,7 @@ class LogSource:
                     self._scan = scan_log(self.log, self.head, progress=progress)
                     if self.accepted is not None and self._scan.contradiction is None:
                         self.judge_keys(self._scan.key_history(), self._scan.size)
+                        self.epochs = self._scan.epoch_index()
                 except PlausibleError as error:
                     self._scan_problem = str(error)
         return self._scan
@@ -212,6 +218,9 @@ def _accept(source: LogSource, *, own: bool) -> None:
             # leaves out says nothing
             with contextlib.suppress(PlausibleError):  # a log whose entries are not its tree's is found out below
                 source.judge_keys(source.ledger.key_history(), source.head.size if own else None)
+                source.epochs = source.ledger.epoch_index()
+                if own:
+                    source.epochs.complete[source.origin] = source.head.size
     except PlausibleError as error:
         source.problem = str(error)
 
@@ -234,11 +243,12 @@ def read_evidence(items: Sequence[EvidenceFiles | str | Path]) -> list[EvidenceF
         stem = str(path).removesuffix(PROOF_SUFFIX)
         beside = Path(stem + OPENING_SUFFIX)
         opening = _read(beside) if path.name.endswith(PROOF_SUFFIX) and beside.is_file() else None
-        found[stem] = EvidenceFiles(path.name, _read(path), opening)
+        epoch = Path(stem + EPOCH_SUFFIX)
+        found[stem] = EvidenceFiles(path.name, _read(path), opening, _read(epoch) if epoch.is_file() else None)
     for stem, path in openings.items():
         if stem in found:
             known = found[stem]
-            found[stem] = EvidenceFiles(known.name, known.proof, _read(path))
+            found[stem] = EvidenceFiles(known.name, known.proof, _read(path), known.epoch)
             continue
         proof = Path(stem + PROOF_SUFFIX)
         if not proof.is_file():

@@ -12,6 +12,7 @@ decide.py's, a pure function of what was found.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..ledger.authors import Authors
+from ..ledger.epochs import EpochIndex
 from ..ledger.evidence import Evidence, verify_evidence
 from ..ledger.images import Image, read_image
 from ..ledger.note import SignerKey
@@ -142,6 +144,18 @@ class Verifier:
             if authors is not None and source.keys is not None:
                 authors = source.keys.judge(authors)
         return authors
+
+    def _epochs(self, proof: bytes | None) -> EpochIndex | None:
+        """The seed epochs of every log at hand, and the one in a file beside the evidence."""
+        found = EpochIndex()
+        for source in self.sources:
+            if source.epochs is not None:
+                found.entries.update(source.epochs.entries)
+                found.complete.update(source.epochs.complete)
+        if proof is not None and self.policy is not None and self.authors is not None:
+            with contextlib.suppress(PlausibleError):  # an epoch that does not count is as good as none
+                found.add_proof(proof, self.policy, self._judged_authors() or self.authors)
+        return found
 
     def _accused(self) -> tuple[str, ...]:
         known = {a.name for s in self.sources if s.authors is not None for a in s.authors.authors}
@@ -267,7 +281,10 @@ class Verifier:
             run.checks.append(Check(files.name, "skipped", reason, "evidence"))
             return
         authors = self._judged_authors() or self.authors
-        evidence = verify_evidence(image, files.proof, files.opening, self.policy, authors, now=int(time.time()))
+        evidence = verify_evidence(
+            image, files.proof, files.opening, self.policy, authors, now=int(time.time()),
+            epochs=self._epochs(files.epoch),
+        )  # fmt: skip
         if evidence.entry is not None and evidence.entry.model is not None:
             passed = registration_of(evidence, None) is not None
             text = f"registers {digest_text(evidence.entry.model.manifest)[:19]}" if passed else "does not pass"
@@ -320,7 +337,8 @@ class Verifier:
             run.judged.append(Judged(broken, (), Evidence(())))
             return
         opening = source.opening(index)
-        evidence = verify_evidence(image, proof, opening, policy, authors, now=int(time.time()))
+        now = int(time.time())
+        evidence = verify_evidence(image, proof, opening, policy, authors, now=now, epochs=source.epochs)
         item = judge(evidence, label, given=False, accused=self.accused, registered=self.registered)
         run.checks += item.checks
         run.judged.append(item)

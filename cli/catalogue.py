@@ -83,6 +83,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("log", "show"), RECORD, "print one entry", log.show),
     Command(("log", "prove"), RECORD, "write a proof that an entry is in the log", log.prove),
     Command(("log", "open"), RECORD, "disclose fields of a record, provably", log.open_record),
+    Command(("log", "epoch"), RECORD, "fix and publish the next seeds, or list epochs", log.epoch),
     Command(("log", "checkpoint"), RECORD, "print the signed checkpoint and who vouches for it", log.checkpoint),
     Command(("log", "index"), RECORD, "recompute and sign the absence index", absence.sign_index),
     Command(("log", "archive"), RECORD, "list the kept checkpoints, and what dates an entry", archive.archive),

@@ -63,8 +63,8 @@ def _findings(image: str, files: list[Path], policy: Any, authors: Any) -> tuple
     entries: list[Any] = []
     incomplete: list[str] = []
     checked: list[Evidence] = []
-    for name, proof, opening in _pairs(files):
-        found = _check(picture, proof, opening, policy, authors)
+    for name, proof, opening, epoch in _pairs(files):
+        found = _check(picture, proof, opening, epoch, policy, authors)
         checked.append(found)
         output.note(f"{name}:")
         for check in found.checks:
@@ -88,10 +88,19 @@ def _read(image: str) -> Image:
     return read_image(sys.stdin.buffer.read() if image == "-" else Path(image))
 
 
-def _check(picture: Image, proof: bytes, opening: bytes | None, policy: Any, authors: Any) -> Evidence:
+def _check(
+    picture: Image, proof: bytes, opening: bytes | None, epoch: bytes | None, policy: Any, authors: Any
+) -> Evidence:
+    from ..ledger.epochs import EpochIndex
     from ..ledger.evidence import verify_evidence
 
-    return verify_evidence(picture, proof, opening, policy, authors, now=int(time.time()))
+    epochs = EpochIndex()
+    if epoch is not None:
+        try:
+            epochs.add_proof(epoch, policy, authors)
+        except PlausibleError as error:
+            output.note(f"the proof of the seed epoch does not count: {error}")
+    return verify_evidence(picture, proof, opening, policy, authors, now=int(time.time()), epochs=epochs)
 
 
 def _entry(found: Evidence) -> Any:
@@ -114,16 +123,18 @@ def _entry(found: Evidence) -> Any:
     )
 
 
-def _pairs(files: list[Path]) -> list[tuple[str, bytes, bytes | None]]:
-    """(name, proof, opening) from files that were named; an opening belongs to the proof of its name."""
+def _pairs(files: list[Path]) -> list[tuple[str, bytes, bytes | None, bytes | None]]:
+    """(name, proof, opening, proof of the epoch) from files that were named; what belongs together has one name."""
     proofs = [path for path in files if not path.name.endswith(".opening.json")]
     openings = {str(path).removesuffix(".opening.json"): path for path in files if path not in proofs}
-    found: list[tuple[str, bytes, bytes | None]] = []
+    found: list[tuple[str, bytes, bytes | None, bytes | None]] = []
     for path in proofs:
         stem = str(path).removesuffix(".tlog-proof")
         opening = openings.pop(stem, Path(stem + ".opening.json"))
         data = sources.read_bytes(opening, "the opening") if opening.is_file() else None
-        found.append((path.name, sources.read_bytes(path, "the proof"), data))
+        beside = Path(stem + ".epoch-proof")
+        epoch = sources.read_bytes(beside, "the proof of the epoch") if beside.is_file() else None
+        found.append((path.name, sources.read_bytes(path, "the proof"), data, epoch))
     if openings:
         raise UsageError(f"{next(iter(openings.values()))} is an opening without its proof")
     return found

@@ -117,14 +117,51 @@ def open_record(
     Disclose fields of a record, each with the proof that it is what was committed to.
 
     Without --field everything is disclosed that a replay needs. `context` always is. What is disclosed cannot be taken
-    back: a court may get the seed and not the prompt. For a picture it goes beside it, as IMAGE.opening.json.
+    back: a court may get the seed and not the prompt. For a picture it goes beside it, as IMAGE.opening.json,
+    and where the seed was fixed by an epoch, the proof of that epoch as IMAGE.epoch-proof.
 
     Python: plausible.ledger.Ledger.opening
     """
     with sources.own(ledger) as opened:
         index, image = sources.index_of(opened, which)
         data = opened.opening(index, fields=tuple(field)) if field else opened.opening(index)
+        epoch = opened.epoch_proof(index) if not field or "latent" in field else None
     _deliver(data, out, image, ".opening.json", force)
+    if epoch is not None and image is not None and out is None:
+        _deliver(epoch, None, image, ".epoch-proof", force)
+
+
+def epoch(
+    ledger: LedgerFolder = None,
+    count: Annotated[int, typer.Option(min=1, help="How many seeds it fixes: one for each picture.")] = 1024,
+    show: Annotated[bool, typer.Option("--list", help="List the epochs that there are; open none.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """\b
+        pd log epoch --count 1024 --ledger studio.ledger
+        pd log epoch --list --ledger studio.ledger
+
+    Fix the seeds of the next generations in advance and publish their root, so that nobody can say they were chosen.
+
+    Programs that wrap with epoch=True draw from it, each seed once; their records have the grade committed-epoch.
+
+    Python: plausible.ledger.Ledger.open_epoch
+    """
+    with sources.own(ledger, "read" if show else "append") as opened:
+        if not show:
+            opened.open_epoch(count)
+        rows = opened.epochs() if show else opened.epochs()[-1:]
+    if as_json:
+        body = [
+            {"index": r.position, "first_draw": r.first_draw, "count": r.count, "left": r.left, "root": r.root.hex()}
+            for r in rows
+        ]
+        output.document("plausible.epochs/1", {"epochs": body})
+        return
+    output.table(
+        ("entry", "first draw", "seeds", "left", "root"),
+        [(r.position, r.first_draw, r.count, r.left, r.root.hex()[:16]) for r in rows],
+    )
 
 
 def checkpoint(

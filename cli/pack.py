@@ -66,9 +66,9 @@ def pack(
     output.note(f"wrote {out}: {len(zipfile.ZipFile(io.BytesIO(data)).namelist())} files, {len(data)} bytes")
 
 
-def beside(image: Path) -> tuple[Path, Path]:
-    """Where the evidence for an image is looked for: IMAGE.tlog-proof and IMAGE.opening.json."""
-    return image.with_name(image.name + ".tlog-proof"), image.with_name(image.name + ".opening.json")
+def beside(image: Path) -> tuple[Path, ...]:
+    """Where the evidence for an image is looked for: IMAGE.tlog-proof, IMAGE.opening.json and IMAGE.epoch-proof."""
+    return tuple(image.with_name(image.name + suffix) for suffix in (".tlog-proof", ".opening.json", ".epoch-proof"))
 
 
 def make_archive(

@@ -21,6 +21,7 @@ from plausible.ledger.cosignature import cosign
 from plausible.ledger.counted import counted_inputs
 from plausible.ledger.digests import array_digest, model_digest, model_manifest, pixel_digest
 from plausible.ledger.entry import parse_entry, sign_entry
+from plausible.ledger.epochs import EpochIndex, EpochSeeds
 from plausible.ledger.evidence import verify_evidence
 from plausible.ledger.images import Image, read_image
 from plausible.ledger.keyhistory import KeyHistory
@@ -38,6 +39,7 @@ from plausible.schemas.record import (
     Context,
     Device,
     Environment,
+    Epoch,
     Input,
     Output,
     Record,
@@ -299,6 +301,35 @@ def committed_seed() -> str:
     return _block("\n".join(lines))
 
 
+def seed_epoch() -> str:
+    """Three seeds, their root, the entry that publishes it, and what a record of draw 8 says of its seed."""
+    secrets = [bytes(range(start, start + 32)) for start in (0, 32, 64)]
+    made, author = EpochSeeds.of(secrets), AUTHOR.verifier.encode()
+    published = parse_entry(
+        sign_entry(SeedEpochStatement.make(_header(), first_draw=7, count=3, root=made.root), AUTHOR)
+    )
+    entry, path = digest_text(published.leaf_hash), tuple(digest_text(value) for value in made.path(1))
+    z = seeds.latent(seeds.derive(secrets[1], _model(), author, 8), [2])
+    latent = seeds.latent_record(z, prior="normal", seed_secret=secrets[1]).model_copy(
+        update={"epoch": Epoch(count=3, entry=entry, first_draw=7, path=path), "grade": "committed-epoch"}
+    )
+    index = EpochIndex()
+    index.pass_by(LOG.name, 4, published)
+    index.complete[LOG.name] = 9
+    context = _record().context.model_copy(update={"draw": 8})
+    proven = index.check(latent, context, LOG.name, 6)
+    lines = [f"seed {i}  {secret.hex()}  leaf {seeds.epoch_leaf(secret).hex()}" for i, secret in enumerate(secrets)]
+    lines += [
+        f"root    {made.root.hex()}",
+        f"entry   seed-epoch:v1 {{first_draw 7, count 3, root}}, seq 0 of chain {CHAIN}",
+        f"        leaf hash {published.leaf_hash.hex()}",
+        "latent  of draw 8, as it stands in the record (model of digests.md):",
+        latent.to_jcs().decode(),
+        f"epoch at index 4, image at index 6: {proven}",
+    ]
+    return _block("\n".join(lines))
+
+
 def _policy() -> Policy:
     lines = [f"log {LOG.verifier}", *(f"witness {key.name[8]} {key.verifier}" for key in WITNESSES)]
     return Policy.parse("\n".join([*lines, "group independent 2 a b c", "quorum independent", ""]).encode())
@@ -338,6 +369,7 @@ EXAMPLES: dict[str, Callable[[], str]] = {
     "commitment": commitment,
     "opening": opening,
     "committed_seed": committed_seed,
+    "seed_epoch": seed_epoch,
     "evidence": evidence,
     "receipt": receipt,
 }

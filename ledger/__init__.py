@@ -1,9 +1,9 @@
 """The log and what surrounds it: digests, commitments, tree, tiles, notes, policy, proofs, storage, vault, recorder.
 
 Formats    wire, tree, tiles, keytypes, note, checkpoint, cosignature, policy, proof, reader, witness, mirror_body
-Entries    digests, images, dsse, authors, entry, record, seeds, evidence, statements
+Entries    digests, images, dsse, authors, entry, record, seeds, epochs, evidence, statements
 Storage    disk, database, lock, state, vault, public, index, config, keys, layout, registry, weights
-Writing    draws, sequencer, writer, receipt, ledger
+Writing    draws, openepoch, sequencer, writer, receipt, ledger
 Keys       authorkeys, keyhistory, rotation
 Absence    absence/
 Recording  recorder/

@@ -58,6 +58,13 @@ class DrawPool:
             if self._left() < self._keep:
                 self._reserve(0)
 
+    def reserve_apart(self, count: int) -> int:
+        """Reserve draws that `take` never gives out, in whole blocks: those of an epoch; the first of them."""
+        with self._lock:
+            first = self._state.reserve_draws((count + BLOCK - 1) // BLOCK * BLOCK)
+            self._load()
+            return first
+
     @property
     def chain(self) -> ChainHead:
         """The chain that new draws are of, as far as this process knows (author and chain; not its head)."""

@@ -14,6 +14,7 @@ skipped; false evidence raises nothing, because the caller decides what a failed
 | subject | a subject equals the digest of the image at hand | other-image |
 | opening | each disclosed field hashes into the commitment | malformed, or false |
 | context | `context` equals the entry, `output` equals `context` | false |
+| epoch | the latent's seed was fixed by the epoch its record names, at a lower index | false |
 
 What was not asked is said too: `revocation` (unless authors.txt names one), `chain`, `replay`. Nobody is trusted but
 the policy and the authors, which are the verifier's own. Source: docs/spec/evidence.md.
@@ -28,8 +29,10 @@ from typing import Literal, TypeAlias, TypeVar
 from ..schemas import jcs
 from ..schemas.errors import EvidenceError, PolicyError
 from ..schemas.opening import Opening
+from ..schemas.record import Grade
 from .authors import NOT_CHECKED, Author, Authors
 from .entry import MAX_ENTRY_BYTES, Entry, parse_entry, verify_entry
+from .epochs import EpochIndex, EpochProven
 from .images import Image
 from .policy import AcceptedCheckpoint, Policy
 from .proof import TlogProof
@@ -50,7 +53,7 @@ _T = TypeVar("_T")
 
 CHECKS = (
     "proof", "checkpoint", "inclusion", "canonical", "profile", "author", "revocation", "chain", "subject", "opening",
-    "context", "replay",
+    "context", "epoch", "replay",
 )  # fmt: skip
 """Names of all checks, in the order in which an `Evidence` lists them."""
 
@@ -85,6 +88,18 @@ class Evidence:
     author: Author | None = None
     match: Match | None = None
     opened: OpenedRecord | None = field(default=None, repr=False)
+    epoch: EpochProven | None = None
+
+    @property
+    def latent_grade(self) -> Grade | None:
+        """The grade of the disclosed latent, as far as it was shown: `committed-epoch` only where its epoch passed.
+
+        A latent that follows from its seed is at least `committed-fresh`. None where no latent was disclosed.
+        """
+        latent = None if self.opened is None else self.opened.latent
+        if latent is None or latent.grade != "committed-epoch":
+            return None if latent is None else latent.grade
+        return "committed-fresh" if self.epoch is None else "committed-epoch"
 
     def check(self, name: str) -> Check:
         """The check of this name."""
@@ -123,11 +138,13 @@ def verify_evidence(
     *,
     now: int | None = None,
     skew: int = 300,
+    epochs: EpochIndex | None = None,
 ) -> Evidence:
     """Run the checks on evidence of any kind; never raises for what the evidence contains.
 
     `image` None leaves out the subject, `opening` None what it would show. `now` and `skew` (seconds) bound the
-    witnesses' clocks. Replay needs the model and is `attribution.replay`'s; the whole chain is the monitor's.
+    witnesses' clocks. `epochs` are the seed epochs of the log, as far as it was read. Replay
+    needs the model and is `attribution.replay`'s; the whole chain is the monitor's.
     """
     run = _Run()
     parsed = run.attempt("proof", lambda: _read_proof(proof), "read, with its entry", "malformed")
@@ -136,6 +153,7 @@ def verify_evidence(
     author = _check_author(run, entry, parsed, accepted, authors)
     match = _check_subject(run, entry, image)
     opened = _check_opening(run, entry, opening)
+    epoch = _check_epoch(run, opened, parsed, epochs)
     run.add("replay", "skipped", NOT_CHECKED)
     return Evidence(
         checks=tuple(sorted(run.checks, key=lambda check: CHECKS.index(check.name))),
@@ -145,6 +163,7 @@ def verify_evidence(
         author=author,
         match=match,
         opened=opened,
+        epoch=epoch,
     )
 
 
@@ -288,3 +307,25 @@ def _check_opening(run: _Run, entry: Entry | None, opening: bytes | None) -> Ope
     committed = run.attempt("opening", matches, f"discloses {names}", "false")
     same = run.attempt("context", is_of_the_entry, "the record is this entry's", "false")
     return opened if committed and same else None
+
+
+def _check_epoch(
+    run: _Run, opened: OpenedRecord | None, proof: TlogProof | None, epochs: EpochIndex | None
+) -> EpochProven | None:
+    latent = None if opened is None else opened.latent
+    if opened is None or proof is None or latent is None or latent.epoch is None:
+        run.skip("no epoch is claimed" if latent is not None else "no latent was disclosed", "epoch")
+        return None
+    if epochs is None:
+        run.skip(NOT_CHECKED, "epoch")
+        return None
+    try:
+        found = epochs.check(latent, opened.context, proof.checkpoint.origin, proof.index)
+    except EvidenceError as error:
+        run.add("epoch", "failed", str(error), "false")
+        return None
+    if found is None:
+        run.skip(f"{NOT_CHECKED}: the epoch's own entry is not at hand", "epoch")
+        return None
+    run.add("epoch", "passed", str(found))
+    return found

@@ -25,11 +25,14 @@ from typing import Any, Self
 
 from ..schemas.errors import EvidenceError, PlausibleError, SetupError, UsageError
 from ..schemas.record import REPLAY_FIELDS, Record
-from . import archive, rotation
+from ..schemas.statement import SEED_EPOCH
+from ..schemas.text import parse_digest
+from . import archive, openepoch, rotation
 from .authors import Authors
 from .config import LedgerConfig, ledger_path
 from .disk import StorageFull
 from .entry import Entry, parse_entry
+from .epochs import EpochIndex, OpenEpoch, Seed
 from .index import LOOKUP_FILE, Damage, Lookup, read_bundle
 from .keyhistory import KEY_KINDS, KeyHistory
 from .layout import make_directory, read_directory, read_keys
@@ -42,7 +45,7 @@ from .receipt import ACCEPTED, AWAITABLE, WITNESSED, Receipt
 from .record import make_opening
 from .recorder.core import Recorder
 from .registry import MODELS_FOLDER, RegisteredModel, store_model
-from .state import STATE_FILE, ChainHead, ModelRow, State
+from .state import STATE_FILE, ChainHead, EpochRow, ModelRow, State
 from .tiles import WIDTH
 from .tree import hash_leaf, inclusion_path
 from .vault import MODEL, VAULT_FILE, Submission, Vault
@@ -97,6 +100,7 @@ class Ledger:
             self._reader = self._open_reader()
         self._last_chain = self._chain()
         self._recorder = Recorder(self)
+        self._epochs = openepoch.EpochPool(self)
         _open_ledgers.add(self)
 
     # --- making and opening ---
@@ -300,6 +304,26 @@ class Ledger:
         """Draws for `count` images, durably reserved."""
         return self._writer_now().draws.take(count)
 
+    def open_epoch(self, count: int = 1024) -> OpenEpoch:
+        """Fix the seeds of `count` draws and publish their root; see `openepoch.open_epoch`."""
+        return openepoch.open_epoch(self, count)
+
+    def take_seeds(self, count: int) -> list[Seed]:
+        """Draws of the open epoch with their seeds, durably given out; `SetupError` if there are not so many left."""
+        return self._epochs.take(count)
+
+    def take_epoch_draws(self, number: int, count: int) -> int | None:
+        """Count draws of an epoch as given out, durably; the first of them, None if there are not so many."""
+        return self._writer_now().state.take_epoch_draws(number, count)
+
+    def newest_chain_id(self) -> int:
+        """Which of the own chains new entries join."""
+        return self._state.chain_id
+
+    def epochs(self) -> list[EpochRow]:
+        """The seed epochs of this directory, oldest first."""
+        return self._state.epochs()
+
     # --- models ---
 
     def register_model(
@@ -375,14 +399,38 @@ class Ledger:
                 history.pass_by(index, parse_entry(leaf))
         return history
 
-    def submit_key_entry(self, kind: str, vkey: str) -> Receipt:
-        """Hand over an entry about a key and wait until it is accepted; rotation.py's way in."""
+    def epoch_index(self) -> EpochIndex:
+        """The seed epochs under the checkpoint, as the lookup index finds them."""
+        at = self.checkpoint()
+        history, index = self.key_history(), EpochIndex()
+        for place in self._lookup.of_kinds(self.log, at.size, at.root, (SEED_EPOCH,)):
+            leaf = self.entry(place)
+            if hash_leaf(leaf) == self.log.hash(0, place, at.size):
+                index.pass_by(at.origin, place, parse_entry(leaf), history)
+        return index
+
+    def epoch_proof(self, index: int) -> bytes | None:
+        """A tlog-proof of the epoch that fixed the seed behind entry `index`; None if its record names none."""
+        latent = self.record_of(index).latent
+        if latent is None or latent.epoch is None:
+            return None
+        wanted = parse_digest(latent.epoch.entry)
+        found = self.epoch_index().entries.get(wanted)
+        if found is None:
+            raise SetupError(f"the epoch that entry {index} names is not in this log")
+        return self.proof(found.index)
+
+    def submit_entry(self, submission: Submission) -> Receipt:
+        """Hand over an entry about a key or an epoch and wait until it is accepted."""
         writer = self._writer_now()
-        key = os.urandom(16)
-        receipt = writer.submit(key, lambda: Submission(key, kind, b"", vkey))
+        receipt = writer.submit(submission.key, lambda: submission)
         receipt.wait(ACCEPTED, 120.0)
         writer.draws.refill()
         return receipt
+
+    def reserve_epoch_draws(self, count: int) -> int:
+        """Reserve `count` draws of the newest chain for an epoch, in whole blocks; the first of them."""
+        return self._writer_now().draws.reserve_apart(count)
 
     # --- reading ---
 
@@ -492,6 +540,8 @@ class Ledger:
             raise UsageError(f"entry {index} is not about an image, so there is no record behind it")
         if self._mode != "append":
             raise UsageError("the ledger was opened for reading")
+        # a seed that an epoch fixed also stands among the epoch's
+        openepoch.erase_seed(self, generation.draw)
         self.vault.erase(generation.commitment)
 
     # --- ending ---
@@ -568,6 +618,7 @@ class Ledger:
         self._lookup.lock = threading.Lock()
         self._lock = threading.RLock()
         self._recorder.after_fork()
+        self._epochs = openepoch.EpochPool(self)
 
 
 def _vault_key(value: VaultKey | Path | str | None) -> VaultKey | None:

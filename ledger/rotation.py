@@ -14,6 +14,7 @@ Source: docs/spec/keys-and-authors.md.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from ..schemas.errors import EvidenceError, UsageError
@@ -25,6 +26,7 @@ from .layout import AUTHORS_FILE, read_keys
 from .note import ED25519, SignerKey, VerifierKey
 from .receipt import ACCEPTED, Receipt
 from .statements import AUTHOR_KEY, REVOCATION, ROTATION
+from .vault import Submission
 
 if TYPE_CHECKING:
     from .ledger import Ledger
@@ -36,7 +38,7 @@ def name_successor(ledger: Ledger, vkey: str) -> Receipt:
     For a key that is kept elsewhere until it is needed: named while nobody doubts the old key, it can revoke it later.
     """
     _check_successor(ledger, vkey)
-    return ledger.submit_key_entry(AUTHOR_KEY, vkey)
+    return _submit(ledger, AUTHOR_KEY, vkey)
 
 
 def rotate_author_key(ledger: Ledger, key: SignerKey | None = None) -> Receipt:
@@ -50,7 +52,7 @@ def rotate_author_key(ledger: Ledger, key: SignerKey | None = None) -> Receipt:
     _check_successor(ledger, vkey)
     AuthorKeys(ledger.path, ledger.config.author).add(key)
     _name_in_authors(ledger, vkey)
-    return ledger.submit_key_entry(ROTATION, vkey)
+    return _submit(ledger, ROTATION, vkey)
 
 
 def revoke_author_key(ledger: Ledger, vkey: str) -> Receipt:
@@ -66,10 +68,14 @@ def revoke_author_key(ledger: Ledger, vkey: str) -> Receipt:
     if vkey in ledger.key_history().revoked:
         raise UsageError(f"{vkey} is revoked already")
     ledger.flush(ACCEPTED)
-    receipt = ledger.submit_key_entry(REVOCATION, vkey)
+    receipt = _submit(ledger, REVOCATION, vkey)
     if receipt.index is not None:
         _refuse_in_authors(ledger, vkey, receipt.index)
     return receipt
+
+
+def _submit(ledger: Ledger, kind: str, vkey: str) -> Receipt:
+    return ledger.submit_entry(Submission(os.urandom(16), kind, b"", vkey))
 
 
 def _check_successor(ledger: Ledger, vkey: str) -> None:

@@ -35,7 +35,7 @@ from .public import PUBLIC_FOLDER, PublicFolder
 from .state import Acceptance, ChainHead, State
 from .statements import KEY_SUBMISSIONS, REVOCATION, ROTATION, build_statement
 from .tree import hash_leaf
-from .vault import MODEL, Submission, Vault
+from .vault import GENERATION, MODEL, SEED_EPOCH, Submission, Vault
 
 _log = logging.getLogger("plausible.ledger")
 
@@ -148,8 +148,9 @@ class Sequencer:
         # none of this happens with what this program writes into the vault
         if submission.fault is not None:
             return self._refuse(submission, submission.fault)
-        if submission.draw is not None and acceptance.draw_used(submission.draw):
-            return self._refuse(submission, f"its draw {submission.draw} was used before")
+        draw = submission.draw if submission.kind == GENERATION else None
+        if draw is not None and acceptance.draw_used(draw):
+            return self._refuse(submission, f"its draw {draw} was used before")
         try:
             if submission.kind in KEY_SUBMISSIONS:
                 self._check_key_submission(acceptance, submission)
@@ -158,9 +159,11 @@ class Sequencer:
         except (PlausibleError, ValueError) as error:
             return self._refuse(submission, str(error))
         leaf_hash = hash_leaf(leaf)
-        index = acceptance.add(head, leaf, leaf_hash, submission.draw)
+        index = acceptance.add(head, leaf, leaf_hash, draw)
         if submission.kind == MODEL:
             acceptance.add_model(submission.name, submission.model, index)
+        elif submission.kind == SEED_EPOCH and submission.draw is not None:
+            acceptance.add_epoch(head, submission.draw, int(submission.name), submission.model, index)
         elif submission.kind == ROTATION:
             acceptance.rotate(submission.name)
         return Accepted(submission.key, index, leaf_hash)

@@ -41,6 +41,15 @@ CREATE TABLE model (
     name TEXT PRIMARY KEY,
     digest BLOB NOT NULL,
     position INTEGER NOT NULL
+) STRICT;
+CREATE TABLE epoch (
+    id INTEGER PRIMARY KEY,
+    chain INTEGER NOT NULL REFERENCES chain (id),
+    first_draw INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    position INTEGER NOT NULL,          -- of its entry
+    taken INTEGER NOT NULL              -- draws given out, counted from the first: each at most once
 ) STRICT
 """
 
@@ -76,6 +85,24 @@ class ModelRow:
     name: str
     digest: bytes
     position: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """A published seed epoch of an own chain: its draws, its root, its entry's index, and how many draws were taken."""
+
+    id: int
+    chain: int
+    first_draw: int
+    count: int
+    root: bytes
+    position: int
+    taken: int
+
+    @property
+    def left(self) -> int:
+        """Draws that were not given out yet."""
+        return self.count - self.taken
 
 
 class Acceptance:
@@ -158,6 +185,14 @@ class Acceptance:
         ).fetchone()[0]
         self._chains.append(OwnChain(number, head, last.end_draw, last.end_draw))
 
+    def add_epoch(self, head: ChainHead, first_draw: int, count: int, root: bytes, position: int) -> None:
+        """Remember an epoch of the chain that `head` is of; from now on its draws can be taken."""
+        number = next(own.id for own in self._chains if (own.head.author, own.head.chain) == (head.author, head.chain))
+        self._db.execute(
+            "INSERT INTO epoch (chain, first_draw, count, root, position, taken) VALUES (?, ?, ?, ?, ?, 0)",
+            (number, first_draw, count, root, position),
+        )
+
     def add_model(self, name: str, digest: bytes, position: int) -> None:
         """Remember under which name and index a model was registered; a later registration of the name wins."""
         self._db.execute(
@@ -186,6 +221,15 @@ class State(LogStore):
     """An open `state.db` of a ledger: its log and its own chain."""
 
     ddl: ClassVar[str] = STATE_DDL
+
+    def __init__(self, path: Path, *, readonly: bool = False) -> None:
+        super().__init__(path, readonly=readonly)
+        if not readonly and not self._has_epochs():
+            with self.db.transaction() as connection:  # made before there were epochs
+                connection.execute("CREATE TABLE" + STATE_DDL.rsplit("CREATE TABLE", 1)[1])
+
+    def _has_epochs(self) -> bool:
+        return self.db.row("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'epoch'") is not None
 
     @classmethod
     def create(cls, path: Path, *, author: str, chain: bytes, head: Head, origin: str) -> State:
@@ -257,6 +301,22 @@ class State(LogStore):
         """The index of the own generation with this draw, if it was accepted."""
         return _draw_position(self.db.rows, draw)
 
+    def epochs(self) -> list[EpochRow]:
+        """All own seed epochs, oldest first."""
+        if not self._has_epochs():
+            return []
+        query = "SELECT id, chain, first_draw, count, root, position, taken FROM epoch ORDER BY id"
+        return [EpochRow(*row) for row in self.db.rows(query)]
+
+    def take_epoch_draws(self, number: int, count: int) -> int | None:
+        """Give out `count` draws of an epoch durably; the first of them, or None if it has not so many left."""
+        with self.db.transaction() as connection:
+            row = connection.execute(
+                "UPDATE epoch SET taken = taken + ? WHERE id = ? AND taken + ? <= count RETURNING first_draw + taken",
+                (count, number, count),
+            ).fetchone()
+            return None if row is None else row[0] - count
+
     def models(self) -> list[ModelRow]:
         """All registered models by name."""
         return [ModelRow(*row) for row in self.db.rows("SELECT name, digest, position FROM model ORDER BY name")]
@@ -280,4 +340,4 @@ def _draw_position(query: Callable[[str, tuple[int]], Iterable[Any]], draw: int)
     return next((row[0] for row in rows), None)
 
 
-__all__ = ["STATE_DDL", "STATE_FILE", "Acceptance", "ChainHead", "Head", "ModelRow", "OwnChain", "State"]
+__all__ = ["STATE_DDL", "STATE_FILE", "Acceptance", "ChainHead", "EpochRow", "Head", "ModelRow", "OwnChain", "State"]

@@ -11,11 +11,12 @@ from ..schemas.statement import (
     GenerationStatement,
     Header,
     ModelStatement,
+    SeedEpochStatement,
     Statement,
 )
 from ..schemas.text import digest_text, format_time
 from .state import ChainHead
-from .vault import GENERATION, MODEL, Submission
+from .vault import GENERATION, MODEL, SEED_EPOCH, Submission
 
 AUTHOR_KEY = "author-key"
 """Kind of a submission that names a successor of the author's key; its `name` is the key's text."""
@@ -46,6 +47,10 @@ def build_statement(head: ChainHead, submission: Submission) -> Statement:
         return ModelStatement.make(header, manifest=submission.model)
     if submission.kind in (AUTHOR_KEY, ROTATION):
         return AuthorKeyStatement.make(header, successor=submission.name)
+    if submission.kind == SEED_EPOCH and submission.draw is not None and submission.name.isdecimal():
+        return SeedEpochStatement.make(
+            header, first_draw=submission.draw, count=int(submission.name), root=submission.model
+        )
     if submission.kind == REVOCATION:
         return AuthorRevocationStatement.make(header, revoked=submission.name)
     if (
@@ -66,9 +71,11 @@ def build_statement(head: ChainHead, submission: Submission) -> Statement:
 
 
 def says(statement: Statement, submission: Submission) -> bool:
-    """Whether a statement is what a submission about a key became."""
+    """Whether a statement is what a submission about a key or an epoch became."""
     if isinstance(statement, AuthorKeyStatement):
         return submission.kind in (AUTHOR_KEY, ROTATION) and statement.predicate.successor == submission.name
     if isinstance(statement, AuthorRevocationStatement):
         return submission.kind == REVOCATION and statement.predicate.revoked == submission.name
+    if isinstance(statement, SeedEpochStatement):
+        return submission.kind == SEED_EPOCH and statement.subject[0].digest.sha256 == submission.model.hex()
     return False

@@ -31,12 +31,14 @@ VAULT_FILE = "vault.db"
 
 GENERATION = "generation"
 MODEL = "model"
+SEED_EPOCH = "seed-epoch"
+"""`draw` is its first one, `model` its root, `name` its count in decimal, `record` its seeds (epochs.py)."""
 
 VAULT_DDL = """
 CREATE TABLE submission (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     key BLOB NOT NULL UNIQUE,           -- 16 random bytes: a journal flushed twice adds nothing
-    kind TEXT NOT NULL,                 -- generation or model
+    kind TEXT NOT NULL,                 -- generation, model, seed-epoch, or about a key
     model BLOB NOT NULL,                -- model digest
     name TEXT NOT NULL,                 -- the model's name in this ledger
     draw INTEGER,
@@ -359,6 +361,31 @@ class Vault:
             for columns in rows:
                 yield Submission(*columns[:-2])
             last = rows[-1][10]
+
+    def epoch(self, root: bytes) -> Submission:
+        """The row that keeps the seeds of the epoch with this root, opened; `SetupError` if it is not here."""
+        seal, rows = self._read("WHERE s.model = ? AND s.kind = ?", (root, SEED_EPOCH))
+        if not rows:
+            raise SetupError("this vault does not keep the seeds of that epoch: it belongs to another writer")
+        found = self._opened(seal, rows[0])
+        if found.record is None:
+            raise SetupError("the seeds of that epoch are gone from the vault")
+        return found
+
+    def rewrite(self, row: Submission) -> None:
+        """Put another record under a row that is here, overwriting the pages; sealed anew where the vault is."""
+        self.db.command("PRAGMA secure_delete = ON")
+        with self.db.transaction() as connection:
+            seal = self.refresh(lambda query: connection.execute(query).fetchall())
+            record = row.record
+            if seal is not None:
+                key, record = seal.seal_record(row)
+                connection.execute(
+                    "UPDATE record_key SET data_key = ?, wrapped = ? WHERE submission = ?",
+                    (seal.current, seal.seal_key(row.id, row, key), row.id),
+                )
+            connection.execute("UPDATE submission SET record = ? WHERE id = ?", (record, row.id))
+        self.fold()
 
     def erase(self, commitment: bytes) -> None:
         """Delete a record, its secret and its key, overwriting the pages. The log is never rewritten."""

@@ -22,15 +22,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..schemas.errors import EvidenceError, PlausibleError, SetupError, UsageError
+from ..schemas.errors import EvidenceError, PeerError, PlausibleError, SetupError, UsageError
 from .authorkeys import AuthorKeys
+from .checkpoint import Checkpoint
 from .config import LedgerConfig, ledger_path
 from .cosigning import PATIENCE_SECONDS, Cosigner
 from .disk import StorageBroken, StorageFull
 from .draws import BLOCK, DrawPool
 from .entry import parse_entry
 from .lock import LOCK_FILE, SequencerLock
-from .note import SignerKey, VerifierKey
+from .note import Note, SignerKey, VerifierKey
 from .policy import Policy
 from .public import PUBLIC_FOLDER
 from .reader import DirectorySource, TiledLog
@@ -556,7 +557,18 @@ class Writer:
         if sequencer is not None:
             self.progress.advance(sequencer.size, sequencer.cosigned_size, sequencer.trouble or self._trouble)
         else:
-            self.progress.advance(self.state.head.size, self.state.cosigned[0], self._trouble)
+            self.progress.advance(self.state.head.size, self._served(), self._trouble)
+
+    def _served(self) -> int:
+        """The size that counts as witnessed here: state.db has it a moment before the checkpoint file says so too."""
+        size = self.state.cosigned[0]
+        if size <= self.progress.witnessed:
+            return size
+        try:
+            served = TiledLog(DirectorySource(self._directory / PUBLIC_FOLDER)).checkpoint_bytes()
+            return min(size, Checkpoint.parse(Note.parse(served).text).size)
+        except (EvidenceError, PeerError):
+            return self.progress.witnessed
 
     # --- sequencing ---
 

@@ -30,6 +30,7 @@ from .state import (
     check_accepted,
     check_chain,
     check_counters,
+    check_epochs,
     check_keys,
     check_prev,
     compare_group,
@@ -124,6 +125,7 @@ def check_ledger(
                 if last is not None:
                     check_prev(own, *last, found)
             check_keys(snapshot, chains.history, chains.lost, found)
+            check_epochs(snapshot, rows, chains.epochs, chains.lost, found)
             found.done.append("state.db against the entries")
         checked = check_vault(directory, snapshot, rows, chains.lost, found, progress, vault_key)
         if checked.records:

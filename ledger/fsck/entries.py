@@ -19,6 +19,7 @@ from typing import Any, Self
 from ...schemas.errors import EvidenceError
 from ...schemas.statement import NO_PREVIOUS
 from ..entry import Entry, check_succession, parse_entry
+from ..epochs import EpochIndex
 from ..index import COLUMNS, row_of
 from ..keyhistory import KeyHistory
 from ..tiles import Tile
@@ -93,6 +94,8 @@ class Chains:
         self._lost = -1
         self.history = KeyHistory()
         """What the entries say about their authors' keys."""
+        self.epochs = EpochIndex()
+        """The seed epochs that they publish; of one log, so by no origin."""
         self.strangers = 0
         """Leaves that are no entries of this format."""
         self.lost = 0
@@ -130,6 +133,7 @@ class Chains:
             what = f"its author's key was revoked by entry {self.history.revoked[header.author]}"
             self._found.add(Kind.UNTRUSTED, file, f"{what}: the entry counts for nothing", _REVOKED, index)
         self.history.pass_by(index, entry)
+        self.epochs.pass_by("", index, entry, self.history)
         key = (header.author, header.chain)
         last = self._last.get(key)
         self._last[key] = _Last(entry, index)
@@ -149,8 +153,11 @@ class Chains:
         return None if found is None or found.index < self._lost else (found.index, found.entry.leaf_hash)
 
     def finish(self) -> None:
-        """What shows only over the whole log: a draw that was used twice."""
+        """What shows only over the whole log: a draw that was used twice, two epochs for one draw."""
         self._rows.index()
+        for entry, other in self.epochs.overlaps():
+            what = f"its epoch fixes seeds for draws that entry {other.index} had fixed others for"
+            self._found.false(Tile(None, entry.index // 256).path, what, _FORGED, entry.index)
         twice = self._rows.query(
             "SELECT draw, min(id), max(id) FROM entry WHERE draw IS NOT NULL GROUP BY author, chain, draw "
             "HAVING count(*) > 1 LIMIT 1000"

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from ...schemas.errors import SetupError
 from ...schemas.text import format_time
+from ..epochs import EpochIndex
 from ..index import row_of
 from ..keyhistory import KeyHistory
 from ..policy import Policy
-from ..state import STATE_DDL, STATE_FILE, Head, ModelRow, OwnChain, State
+from ..state import STATE_DDL, STATE_FILE, EpochRow, Head, ModelRow, OwnChain, State
 from ..statements import EPOCH
 from ..tree import hash_leaf
 from .databases import structure, version_of
@@ -41,6 +42,7 @@ class Snapshot:
     chains: Sequence[OwnChain]
     reserved: int
     models: Sequence[ModelRow]
+    epochs: Sequence[EpochRow]
     kept: int
 
     @property
@@ -62,7 +64,8 @@ def read_state(directory: Path, found: Findings) -> tuple[State, Snapshot] | Non
         state.db.command("BEGIN")
         snapshot = Snapshot(
             state.origin, state.head, state.cosigned, state.synced_size, state.accepted, state.submission,
-            state.chains(), state.reserved_draws, state.models(), state.kept()[0],
+            state.chains(), state.reserved_draws, state.models(),
+            state.epochs(), state.kept()[0],
         )  # fmt: skip
     except SetupError as error:
         found.false(STATE_FILE, str(error), RESTORE_STATE)
@@ -154,6 +157,33 @@ def check_chain(state: State, snapshot: Snapshot, rows: Rows, lost: int, found: 
         if row is None or not row[0].endswith(":model:v1") or row[1] != model.digest.hex():
             what = f"model {model.name!r} is said to be registered there with digest {model.digest.hex()}"
             found.false(STATE_FILE, what, RESTORE_STATE, model.position)
+
+
+def check_epochs(snapshot: Snapshot, rows: Rows, index: EpochIndex, lost: int, found: Findings) -> None:
+    """The epochs of state.db are those of the own chains' entries, and none gave out a draw twice or too many."""
+    chains = {own.id: own.head for own in snapshot.chains}
+    published = {entry.index: entry for entry in index.entries.values()}
+    for epoch in snapshot.epochs:
+        entry, head = published.get(epoch.position), chains.get(epoch.chain)
+        said = (epoch.first_draw, epoch.count, epoch.root)
+        if entry is None and lost:
+            continue
+        if (
+            entry is None
+            or head is None
+            or (entry.first_draw, entry.count, entry.root) != said
+            or (entry.author, entry.chain) != (head.author, head.chain.hex())
+        ):
+            what = "a seed epoch is said to be published there that is not"
+            found.false(STATE_FILE, what, RESTORE_STATE, epoch.position)
+            continue
+        used = rows.one(
+            "SELECT max(draw) FROM entry WHERE author = ? AND chain = ? AND draw >= ? AND draw < ?",
+            (entry.author, entry.chain, epoch.first_draw, epoch.first_draw + epoch.count),
+        )[0]
+        if not 0 <= epoch.taken <= epoch.count or (used is not None and used >= epoch.first_draw + epoch.taken):
+            what = f"of its epoch {epoch.taken} of {epoch.count} draws are said to be given out; more were used"
+            found.false(STATE_FILE, what, RESTORE_STATE, epoch.position)
 
 
 def check_keys(snapshot: Snapshot, history: KeyHistory, lost: int, found: Findings) -> None:

@@ -16,12 +16,13 @@ from ...schemas.errors import EvidenceError, PlausibleError, SetupError
 from ...schemas.record import Record
 from ...schemas.statement import AUTHOR_KEY, AUTHOR_REVOCATION
 from ...schemas.text import digest_text
+from ..epochs import EpochSeeds
 from ..note import VerifierKey
 from ..record import commit, open_record
 from ..sealing import SEALED_VERSION, SEALING_DDL, Seal
 from ..state import ModelRow
 from ..statements import KEY_SUBMISSIONS, REVOCATION
-from ..vault import GENERATION, MODEL, VAULT_DDL, VAULT_FILE, Submission, Vault
+from ..vault import GENERATION, MODEL, SEED_EPOCH, VAULT_DDL, VAULT_FILE, Submission, Vault
 from ..vaultkey import VaultKey, VaultLocked
 from .databases import structure, version_of
 from .entries import Rows
@@ -143,6 +144,9 @@ class _Check:
         if submission.kind in KEY_SUBMISSIONS:
             self._key_entry(submission, waiting)
             return False
+        if submission.kind == SEED_EPOCH:
+            self._epoch(submission, waiting)
+            return False
         if submission.kind != GENERATION or submission.commitment is None:
             self._false(submission, f"it is a {submission.kind!r} without a form that this program writes")
             return False
@@ -212,6 +216,22 @@ class _Check:
             if self._rows.one("SELECT 1 FROM entry WHERE kind = ? AND author = ? AND chain = ?", own):
                 return
         self._found.notes.append(f"submission {submission.id} of vault.db is about a key and was not taken")
+
+    def _epoch(self, submission: Submission, waiting: bool) -> None:
+        if submission.record is not None:
+            try:
+                seeds = EpochSeeds.decode(submission.record)
+                if seeds.root != submission.model or str(len(seeds.seeds)) != submission.name:
+                    self._false(submission, "its seeds do not give the epoch's root")
+            except EvidenceError as error:
+                self._false(submission, str(error))
+        elif not self._locked and submission.fault is None:
+            self._false(submission, "the seeds of an epoch are gone")
+        if self._snapshot is None or waiting:
+            return
+        said = (submission.draw, submission.name, submission.model)
+        if said not in [(row.first_draw, str(row.count), row.root) for row in self._snapshot.epochs]:
+            self._found.notes.append(f"submission {submission.id} of vault.db is an epoch that was not taken")
 
 
 def _hex(value: bytes | None) -> str | None:

@@ -22,6 +22,7 @@ from ...schemas.record import (
     Call,
     Context,
     Environment,
+    Epoch,
     Grade,
     Input,
     Latent,
@@ -33,8 +34,10 @@ from ...schemas.record import (
 )
 from ...schemas.text import b64, digest_text, parse_digest
 from ..digests import file_digest, tensor_digest
+from ..epochs import Seed
 from ..receipt import Receipt
 from ..record import commit_encoded, new_record_secret
+from ..seeds import new_seed_secret
 from ..vault import GENERATION, Submission
 from .capture import ARGUMENT, Stream, encode_state
 from .environment import environment
@@ -58,11 +61,13 @@ class LatentValue:
     prior: str
     seed_secret: bytes | None = None
     grade: Grade = "captured"
+    epoch: Epoch | None = None
 
     def document(self) -> Latent:
         """The record's field; values are kept, since the stored bytes decide at replay."""
         return Latent(
             dtype=self.dtype,
+            epoch=self.epoch,
             grade=self.grade,
             prior=self.prior,
             seed_secret=None if self.seed_secret is None else self.seed_secret.hex(),
@@ -278,6 +283,12 @@ class Recorder:
         """Durably reserved draws for `count` images."""
         return self.ledger.take_draws(count)
 
+    def seeds(self, count: int, *, epoch: bool = False) -> list[Seed]:
+        """Draws with a seed each: fresh ones, or those that the open epoch fixed."""
+        if epoch:
+            return self.ledger.take_seeds(count)
+        return [Seed(draw, new_seed_secret(), None) for draw in self.draws(count)]
+
     def submit(
         self,
         model: KnownModel,
@@ -317,6 +328,7 @@ class Recorder:
         prior: str | None = None,
         seed_secret: bytes | None = None,
         draw: int | None = None,
+        seed: Seed | None = None,
         file: bytes | None = None,
         streams: Sequence[Stream] = (),
         style: Mapping[str, Any] | None = None,
@@ -333,7 +345,8 @@ class Recorder:
         image    a PIL image, uint8 [H, W, C], or floats [C, H, W] on the model's output range
         latent   its latent without the batch axis (array or tensor), recorded as `captured`; `prior` "normal" or
                  "sphere" where it was drawn from one. With `seed_secret` and `draw` (from `take_draws`, before the
-                 image was made) it is `committed-fresh`
+                 image was made) it is `committed-fresh`; with `seed` (from `take_seeds`) it is
+                 `committed-epoch`
         file     the bytes of the file it was saved as, if it was: their digest is logged too
         streams  generator states read before the call (`recorder.capture.Snapshot(...).used()`)
         style, noise, call   named inputs; tolerance (levels of 255, (numerator, denominator) of the samples)
@@ -342,12 +355,17 @@ class Recorder:
         made = pictures(image, known.rounding)
         if len(made) != 1:
             raise UsageError(f"append logs one image, not {len(made)}: call it for each, or use wrap")
+        if seed is not None:
+            if seed_secret is not None or draw is not None:
+                raise UsageError("a seed of an epoch brings its own seed_secret and draw")
+            seed_secret, draw = seed.secret, seed.draw
         if (seed_secret is None) != (draw is None):
             raise UsageError("a committed latent needs both its seed_secret and its draw")
         value = None
         if latent is not None:
             prior = prior or (known.latent[1] if known.latent else "normal")
-            value = latent_value(latent, prior=prior, seed_secret=seed_secret)
+            epoch = None if seed is None else seed.epoch
+            value = latent_value(latent, prior=prior, seed_secret=seed_secret, epoch=epoch)
         elif seed_secret is not None:
             raise UsageError("a seed_secret without its latent")
         facts = CallFacts(
@@ -377,17 +395,21 @@ def freeze_inputs(inputs: Mapping[str, Any] | None) -> dict[str, tuple[Any, Grad
 
 
 def latent_value(
-    value: Any, *, prior: str, seed_secret: bytes | None = None, grade: Grade | None = None
+    value: Any,
+    *,
+    prior: str,
+    seed_secret: bytes | None = None,
+    grade: Grade | None = None,
+    epoch: Epoch | None = None,
 ) -> LatentValue:
     """A latent array or tensor, without its batch axis, as it stands in a record."""
     if isinstance(value, FrozenTensor) and value.data is not None:
         dtype, shape, data = value.dtype, value.shape, value.data
     else:
         dtype, shape, data = tensor_bytes(value if hasattr(value, "shape") else np.asarray(value, dtype=np.float32))
-    committed = seed_secret is not None
-    return LatentValue(
-        dtype, shape, data, prior, seed_secret, grade or ("committed-fresh" if committed else "captured")
-    )
+    if grade is None:
+        grade = "captured" if seed_secret is None else "committed-fresh" if epoch is None else "committed-epoch"
+    return LatentValue(dtype, shape, data, prior, seed_secret, grade, epoch)
 
 
 __all__ = ["CallFacts", "Captured", "KnownModel", "LatentValue", "Recorder", "freeze_inputs", "latent_value"]

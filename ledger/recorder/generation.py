@@ -19,7 +19,7 @@ import numpy as np
 from ...schemas.errors import UsageError
 from ..digests import file_digest
 from ..receipt import Receipt
-from ..seeds import derive, latent, new_seed_secret
+from ..seeds import derive, latent
 from .capture import Snapshot
 from .core import CallFacts, LatentValue, Recorder, freeze_inputs, latent_value
 from .environment import environment
@@ -44,8 +44,10 @@ class Generation:
         streams: str = "moved",
         tolerance: tuple[int, tuple[int, int]] | None = None,
         extra: Mapping[str, Any] | None = None,
+        epoch: bool = False,
     ) -> None:
         """`arguments`, `style` and `noise` are recorded as given; the rest as in `wrap`."""
+        self._epoch = epoch
         self._recorder = recorder
         self._model = recorder.model(model)
         self._callable = callable
@@ -87,14 +89,13 @@ class Generation:
         if batch and not axes:
             raise UsageError("a batch of latents has at least one axis")
         count, rest = (axes[0], axes[1:]) if batch else (1, axes)
-        draws = self._recorder.draws(count)
         rows: list[Any] = []
-        for draw in draws:
-            secret = new_seed_secret()
-            row = latent(derive(secret, self._model.digest, self._recorder.ledger.chain_of(draw)[0], draw), rest, prior)
+        for seed in self._recorder.seeds(count, epoch=self._epoch):
+            author, _ = self._recorder.ledger.chain_of(seed.draw)
+            row = latent(derive(seed.secret, self._model.digest, author, seed.draw), rest, prior)
             rows.append(row)
-            self._latents.append(latent_value(row, prior=prior, seed_secret=secret))
-        self._draws += draws
+            self._latents.append(latent_value(row, prior=prior, seed_secret=seed.secret, epoch=seed.epoch))
+            self._draws.append(seed.draw)
         z = np.stack(rows) if batch else rows[0]
         torch = sys.modules.get("torch")
         if torch is None:

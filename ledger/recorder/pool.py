@@ -18,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...schemas.errors import PlausibleError
-from ..seeds import derive, latent, new_seed_secret
+from ..epochs import Seed
+from ..seeds import derive, latent
 
 if TYPE_CHECKING:
     from .core import KnownModel, Recorder
 
 MAX_READY = 64
+MAX_READY_OF_EPOCH = 8
+"""Of an epoch fewer: what is ready when the program ends is a gap in it."""
 MAX_READY_BYTES = 1 << 20
 """Larger latents are made when they are needed: their generators are slow anyway."""
 
@@ -32,21 +35,30 @@ MAX_READY_BYTES = 1 << 20
 class DrawnLatent:
     """A latent, float32 without the batch axis, with the draw and the secret it follows from."""
 
-    draw: int
-    secret: bytes = field(repr=False)
+    seed: Seed
     z: NDArray[np.float32] = field(repr=False)
+
+    @property
+    def draw(self) -> int:
+        """The draw it is of."""
+        return self.seed.draw
 
 
 class LatentPool:
     """Committed latents of one model, shape and prior; calls from any thread, each latent given out once."""
 
-    def __init__(self, recorder: Recorder, model: KnownModel, shape: tuple[int, ...], prior: str) -> None:
+    def __init__(
+        self, recorder: Recorder, model: KnownModel, shape: tuple[int, ...], prior: str, *, epoch: bool = False
+    ) -> None:
+        """With `epoch` the seeds are those that the ledger's open epoch fixed."""
+        self._epoch = epoch
         self._recorder = recorder
         self._model = model
         self._shape = shape
         self._prior = prior
         self._ready: deque[DrawnLatent] = deque()
-        self._capacity = min(MAX_READY, MAX_READY_BYTES // (4 * max(1, int(np.prod(shape)))))
+        most = MAX_READY_OF_EPOCH if epoch else MAX_READY
+        self._capacity = min(most, MAX_READY_BYTES // (4 * max(1, int(np.prod(shape)))))
         self._pid = os.getpid()
         self._chain = recorder.ledger.chain
         self._asked = False
@@ -64,7 +76,7 @@ class LatentPool:
             while len(taken) < count:
                 taken.append(self._ready.popleft())
         if len(taken) < count:
-            taken += [self._make(draw) for draw in self._recorder.draws(count - len(taken))]
+            taken += [self._make(seed) for seed in self._recorder.seeds(count - len(taken), epoch=self._epoch)]
         if not self._asked and len(self._ready) < self._capacity // 2:
             self._asked = True
             self._recorder.ledger.later(self.refill)
@@ -75,8 +87,8 @@ class LatentPool:
         pid = os.getpid()
         try:
             missing = self._capacity - len(self._ready)
-            for draw in self._recorder.draws(missing) if missing > 0 else ():
-                made = self._make(draw)
+            for seed in self._recorder.seeds(missing, epoch=self._epoch) if missing > 0 else ():
+                made = self._make(seed)
                 if pid == self._pid:
                     self._ready.append(made)
                 # as in writer.py: let the callers have the interpreter
@@ -86,7 +98,7 @@ class LatentPool:
         finally:
             self._asked = False
 
-    def _make(self, draw: int) -> DrawnLatent:
-        secret = new_seed_secret()
-        h = derive(secret, self._model.digest, self._recorder.ledger.chain_of(draw)[0], draw)
-        return DrawnLatent(draw, secret, latent(h, self._shape, self._prior))
+    def _make(self, seed: Seed) -> DrawnLatent:
+        author, _ = self._recorder.ledger.chain_of(seed.draw)
+        h = derive(seed.secret, self._model.digest, author, seed.draw)
+        return DrawnLatent(seed, latent(h, self._shape, self._prior))

@@ -76,6 +76,7 @@ def wrap(
     tolerance: tuple[int, tuple[int, int]] | None = None,
     modules: Sequence[Any] = (),
     extra: Mapping[str, Any] | None = None,
+    epoch: bool = False,
 ) -> Any:
     """A stand-in for `target` whose calls are recorded as generations of the registered `model`.
 
@@ -91,6 +92,7 @@ def wrap(
     tolerance  the author's word for how far a replay may differ: (levels of 255, (numerator, denominator))
     modules    further modules whose weights must not change while they are used
     extra      recorded as it is, in every record
+    epoch      draw latents from the seeds that the ledger's open epoch fixed (`Ledger.open_epoch`), not from fresh ones
 
     Raises `SetupError` if the model is not registered or the weights are not its weights, `UsageError` for an unusable
     latent. The stand-in raises what `target` raises, and the same two.
@@ -112,7 +114,7 @@ def wrap(
         guards=tuple(WeightsGuard(item, known if item is module else None) for item in _guarded(module, modules)),
         name=_name(target),
         parameters=Parameters.of(signature) if signature else None,
-        pool=_pool(recorder, known, spec),
+        pool=_pool(recorder, known, spec, epoch),
     )
     if module is not None or _is_callable_object(target):
         from .proxy import object_proxy
@@ -339,7 +341,15 @@ class RecordedCall:
         drawn = self.pool.take(count)
         prior = spec.prior or "normal"
         values: list[LatentValue | None] = [
-            LatentValue("float32", item.z.shape, little_endian(item.z), prior, item.secret, "committed-fresh")
+            LatentValue(
+                "float32",
+                item.z.shape,
+                little_endian(item.z),
+                prior,
+                item.seed.secret,
+                "committed-fresh" if item.seed.epoch is None else "committed-epoch",
+                item.seed.epoch,
+            )
             for item in drawn
         ]
         stacked = np.stack([item.z for item in drawn]) if count > 1 else drawn[0].z[None]
@@ -523,11 +533,13 @@ def _latent_input(
     return LatentInput(names[0], tuple(int(axis) for axis in given), prior)
 
 
-def _pool(recorder: Recorder, model: KnownModel, spec: LatentInput | None) -> LatentPool | None:
+def _pool(recorder: Recorder, model: KnownModel, spec: LatentInput | None, epoch: bool) -> LatentPool | None:
     """Where committed latents come from; None where none can be drawn."""
     if spec is None or not spec.draw or spec.shape is None or (spec.prior or "normal") not in PRIORS:
+        if epoch:
+            raise UsageError("an epoch fixes the seeds of latents that are drawn here: say which argument that is")
         return None
-    return LatentPool(recorder, model, spec.shape, spec.prior or "normal")
+    return LatentPool(recorder, model, spec.shape, spec.prior or "normal", epoch=epoch)
 
 
 def _recognised(target: Any, model: KnownModel) -> LatentInput | None:

@@ -316,3 +316,41 @@ def test_verification_holds_the_logs_own_revocations_against_its_entries(pd, stu
     result = pd("verify", studio.picture(0), "--ledger", studio.ledger, *trust)
     assert result.code == 0, result.err
     assert "from index 6" in result.err
+
+
+# --- seed epochs ------------------------------------------------------------------------------------------------------
+
+
+def test_an_epoch_from_the_command_to_the_verdict(pd, studio) -> None:
+    import PIL.Image
+    from plausible.ledger import Ledger
+
+    from tests.cli.conftest import own_generator
+
+    made = pd("log", "epoch", "--count", "3", "--ledger", studio.ledger, "--json").document()["epochs"]
+    assert [(row["index"], row["count"], row["left"]) for row in made] == [(5, 3, 3)]
+    model = own_generator().make_model(studio.folder / "again")
+    with Ledger.open(studio.ledger) as ledger:
+        generate = ledger.wrap(model.sample, model="blobs", latent=(8,), epoch=True)
+        [pixels] = generate(1).numpy()
+        ledger.flush()
+    picture = studio.folder / "drawn.png"
+    PIL.Image.fromarray(pixels).save(picture)
+    assert pd("log", "epoch", "--list", "--ledger", studio.ledger).out.splitlines()[1].split()[:3] == [
+        "5",
+        str(made[0]["first_draw"]),
+        "3",
+    ]
+    where = ("--ledger", studio.ledger)
+    assert pd("log", "prove", picture, *where).code == 0
+    assert pd("log", "open", picture, *where).code == 0
+    assert (studio.folder / "drawn.png.epoch-proof").is_file()
+    # the verifier's own ledger, and offline with the files beside the picture
+    near = pd("verify", picture, *where)
+    assert near.code == 0, near.err
+    assert "seed 0 of 3 fixed by entry 5: a choice of at most 1.6 bits" in near.err
+    far = pd("verify", picture, *studio.trust, "--models", studio.model)
+    assert "earlier epochs of the chain: not checked" in far.err
+    (studio.folder / "drawn.png.epoch-proof").unlink()
+    assert "the epoch's own entry is not at hand" in pd("verify", picture, *studio.trust, "--models", studio.model).err
+    assert pd("fsck", studio.ledger).code == 0

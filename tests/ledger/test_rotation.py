@@ -122,7 +122,7 @@ def test_another_process_may_ask_for_the_rotation(tmp_path: Path) -> None:
         receipt = other.rotate_author_key()
         ledger.flush()
         assert parse_entry(ledger.entry(receipt.index or -1)).header.author == old
-        ledger.submit_key_entry("author-key", SignerKey.generate(AUTHOR).verifier.encode())
+        ledger.name_successor(SignerKey.generate(AUTHOR).verifier.encode())
         assert ledger.author_vkey == other.author_vkey != old
         assert parse_entry(ledger.entry(append(ledger, 5))).header.author == ledger.author_vkey
 
