@@ -210,7 +210,8 @@ def test_a_bit_in_a_checkpoint(ledger: Path, name: str, part: str) -> None:
     report = check_ledger(ledger)
     file = path.relative_to(ledger / "public").as_posix()
     assert any(finding.file == file for finding in report.findings)
-    assert report.exit_code in (1, 4)
+    # one with no cosignature to spare misses its quorum once a name in it is another
+    assert report.exit_code in ((1, 4, 5) if part == "name" else (1, 4))
 
 
 def test_a_second_history_under_the_logs_own_signature(ledger: Path) -> None:
