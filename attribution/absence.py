@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
+from ..ledger.absence.note import IndexPolicy
 from ..ledger.entry import verify_entry
 from ..ledger.images import Image
 from ..schemas.errors import PlausibleError
@@ -17,6 +19,7 @@ from ..schemas.text import digest_text
 from .findings import Coverage, EntryFinding
 from .models import Registration
 from .sources import LogSource
+from .vouched import in_words, index_answer
 
 
 def passed_over(entries: Sequence[EntryFinding]) -> bool:
@@ -29,12 +32,14 @@ def source_coverage(
     source: LogSource,
     image: Image,
     *,
+    index_policy: IndexPolicy | None = None,
     strangers: bool = False,
     max_age: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Coverage:
     """What one log says of an image; `absent` only under a witnessed checkpoint at most `max_age` seconds old.
 
+    With an index policy the absence index that the log serves must agree, and the reason says what it proves.
     `strangers`: the entries that name it are of authors who are not accused (`passed_over`).
     """
     accepted = source.accepted
@@ -57,7 +62,26 @@ def source_coverage(
     age = None if accepted.existence_time is None else time.time() - accepted.existence_time
     if max_age is not None and age is not None and age > max_age:
         return Coverage("unknown", coverage.logs, f"the checkpoint of {source.origin} is {age:.0f} s old")
-    return coverage
+    return coverage if index_policy is None else _indexed(source, image, index_policy, coverage, strangers)
+
+
+def _indexed(
+    source: LogSource, image: Image, index_policy: IndexPolicy, coverage: Coverage, strangers: bool
+) -> Coverage:
+    """Absence as the scan found it, beside what the log's index says."""
+    answer = index_answer(source, image, index_policy)
+    if answer.contradiction:
+        return Coverage("contradiction", coverage.logs, answer.reason)
+    if answer.evidence is None:
+        return replace(coverage, reason=f"{coverage.reason} The absence index was not used: {answer.reason}.")
+    if answer.evidence.absent:
+        return replace(coverage, reason=f"{in_words(answer.evidence)} {coverage.reason}")
+    if strangers:
+        return replace(coverage, reason=f"{coverage.reason} The absence index names the same entries.")
+    entry = answer.evidence.indices[0]
+    return Coverage(
+        "unknown", coverage.logs, f"the absence index of {source.origin} names entry {entry}, the scan none"
+    )
 
 
 def combined(found: Sequence[Coverage]) -> Coverage:

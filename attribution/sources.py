@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..ledger.absence.store import AbsenceStore
 from ..ledger.archive import dated_by
 from ..ledger.authors import Authors
 from ..ledger.checkpoint import Checkpoint
 from ..ledger.epochs import EpochIndex
-from ..ledger.evidence import Evidence
 from ..ledger.keyhistory import KeyHistory
 from ..ledger.ledger import Ledger
 from ..ledger.note import Note
@@ -77,6 +77,7 @@ class LogSource:
     note: bytes = field(default=b"", repr=False)
     keys: KeyFacts | None = field(default=None, repr=False)  # what the log says of its authors' keys; `authors` follow
     epochs: EpochIndex | None = field(default=None, repr=False)  # the log's seed epochs, as far as it was read
+    absence: AbsenceStore | None = field(default=None, repr=False)  # its absence index, once it was asked for
     _scan: LogScan | None = field(default=None, repr=False)
     _scan_problem: str | None = None
 
@@ -268,12 +269,11 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def split_view(evidence: Evidence, sources: Sequence[LogSource]) -> str | None:
+def split_view(given: AcceptedCheckpoint | None, sources: Sequence[LogSource]) -> str | None:
     """Why an accepted checkpoint in evidence and one of the same log here cannot both be true; None if they agree.
 
     Two signed trees of one log must be prefixes of each other. Consistency is recomputed from the log's own tiles.
     """
-    given = evidence.checkpoint
     if given is None:
         return None
     for source in sources:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from ..ledger.absence.note import IndexPolicy
 from ..ledger.authors import Authors
 from ..ledger.epochs import EpochIndex
 from ..ledger.evidence import Evidence, verify_evidence
@@ -43,6 +44,7 @@ from .findings import Check, CopyFinding, Coverage, Decision, EntryFinding, Find
 from .models import Models, Registration, registration_of, registrations
 from .sources import EvidenceFiles, LogLike, LogSource, open_logs, read_evidence, split_view
 from .transformation import jpeg_settings
+from .vouched import given_answer, is_absence_proof, with_given
 
 SCOPES = {"strict": Scope("strict", STRICT), "relaxed": Scope("relaxed", RELAXED)}
 
@@ -67,6 +69,7 @@ class Options:
     seed: int = 0
     inception: Path | str | None = None
     max_age: float | None = None
+    index_policy: IndexPolicy | None = None
     offline: bool = False
     auditor: SignerKey | None = None
     command: str = ""
@@ -169,6 +172,8 @@ class Verifier:
         found = [r for source in self.sources for r in registrations(source)]
         authors = self._judged_authors()
         for files in self.evidence:
+            if is_absence_proof(files):
+                continue
             if self.policy is not None and authors is not None:
                 evidence = verify_evidence(None, files.proof, None, self.policy, authors)
                 registration = registration_of(evidence, None)
@@ -271,7 +276,8 @@ class Verifier:
         if not self.evidence:
             run.checks.append(Check("evidence files", "skipped", "none were given", "evidence"))
         for files in self.evidence:
-            self._given(run, image, files)
+            if not is_absence_proof(files):  # those say something about coverage
+                self._given(run, image, files)
         for source in self.sources:
             self._found(run, image, source)
 
@@ -291,7 +297,7 @@ class Verifier:
             run.checks.append(Check(f"model entry ({files.name})", "made" if passed else "failed", text, "evidence"))
             return
         item = judge(evidence, files.name, given=True, accused=self.accused, registered=self.registered)
-        split = split_view(evidence, self.sources)
+        split = split_view(evidence.checkpoint, self.sources)
         if split is not None:
             item = _contradicted(item, split)
         if item.malformed is not None:
@@ -375,18 +381,32 @@ class Verifier:
         strangers = passed_over([j.finding for j in run.judged])
         found = [
             source_coverage(
-                source, image, strangers=strangers, max_age=self.options.max_age,
+                source, image, index_policy=self.options.index_policy, strangers=strangers,
+                max_age=self.options.max_age,
                 progress=lambda done, total: self._tell("coverage", done, total),
             )
             for source in self.sources
         ]  # fmt: skip
-        run.coverage = combined(found)
+        run.coverage = combined(with_given(self.sources, found, self._given_absence(run, image)))
         states = {"absent": "made", "present": "made", "contradiction": "failed", "unknown": "skipped"}
         for source, coverage in zip(self.sources, found, strict=True):
             state = states[coverage.state]
             run.checks.append(Check(f"full scan of {source.name}", state, coverage.reason, "coverage"))  # type: ignore[arg-type]
         if not self.sources:
             run.checks.append(Check("full scan", "skipped", run.coverage.reason, "coverage"))
+
+    def _given_absence(self, run: _Run, image: Image) -> list[Coverage]:
+        """What proofs about absence indexes that came with the image say."""
+        found: list[Coverage] = []
+        for files in filter(is_absence_proof, self.evidence):
+            check, coverage, unread = given_answer(
+                files, image, policy=self.policy, index_policy=self.options.index_policy, sources=self.sources,
+                max_age=self.options.max_age,
+            )  # fmt: skip
+            run.checks.append(check)
+            run.incomplete += [unread] if unread is not None else []
+            found += [coverage] if coverage is not None else []
+        return found
 
     def _logged(self) -> tuple[int | None, frozenset[str]]:
         if self._facts is None:
@@ -470,7 +490,7 @@ def verify(
     ledgers    ledger directories (the verifier's own), public folders of logs, `Ledger` or `TiledLog` objects
     policy, authors   tlog-policy and authors.txt, together: which logs count and whom to believe; without them an own
                ledger is judged by its own files and the answer reads self-attested
-    evidence   `X.tlog-proof` files, each with `X.opening.json` beside it if there is one
+    evidence   `X.tlog-proof` files, each with `X.opening.json` beside it if there is one; `X.absence-proof` files
     models     model folders of generators that are not in an own ledger
     options    scope ("relaxed" or "strict"), budget, accused authors, claimed date, device, auditor key, ...
     progress   called with (stage, done, total)

@@ -125,6 +125,10 @@ def _entry(found: Evidence) -> Any:
 
 def _pairs(files: list[Path]) -> list[tuple[str, bytes, bytes | None, bytes | None]]:
     """(name, proof, opening, proof of the epoch) from files that were named; what belongs together has one name."""
+    for path in files:
+        if path.name.endswith(".absence-proof"):
+            output.note(f"{path.name}: skipped: pd prove-absence --check says what it proves")
+    files = [path for path in files if not path.name.endswith(".absence-proof")]
     proofs = [path for path in files if not path.name.endswith(".opening.json")]
     openings = {str(path).removesuffix(".opening.json"): path for path in files if path not in proofs}
     found: list[tuple[str, bytes, bytes | None, bytes | None]] = []

@@ -16,16 +16,18 @@ import typer
 
 from ..schemas.errors import PlausibleError, UsageError
 from . import output, settings, sources
-from .options import AuthorsOption, ExitZero, ForceOption, JsonOption, PolicyOption
+from .options import AuthorsOption, ExitZero, ForceOption, IndexPolicyOption, JsonOption, PolicyOption
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from ..attribution.assemble import Report
     from ..attribution.verifier import Options, Verifier
+    from ..ledger.absence.note import IndexPolicy
     from ..ledger.note import SignerKey
 
 _STDIN = "-"
+ABSENCE_SUFFIX = ".absence-proof"
 _MAX_STDIN = 128 * 1024 * 1024
 _BUG = 70
 
@@ -86,6 +88,7 @@ def verify(
         float | None,
         typer.Option(min=0, help="Absence counts only under a checkpoint so many seconds old. [PD_MAX_AGE]"),
     ] = None,
+    index_policy: IndexPolicyOption = None,
     seconds: SecondsOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
@@ -108,8 +111,9 @@ def verify(
     pictures exit with the worst. Without --policy and --authors the ledger's own decide, and the answer says
     `self-attested`.
 
-    Evidence is given with --evidence, or found beside IMAGE as IMAGE.tlog-proof and IMAGE.opening.json. Replay, changed
-    copies and inversion need the extra `attribution`; without it the evidence alone is checked.
+    Evidence is given with --evidence, or found beside IMAGE as IMAGE.tlog-proof, IMAGE.opening.json and
+    IMAGE.absence-proof. With --index-policy absence is also held against the signed absence index that a log serves.
+    Replay, changed copies and inversion need the extra `attribution`; without it the evidence alone is checked.
 
     Python: plausible.attribution.verifier.verify
     """
@@ -133,6 +137,7 @@ def verify(
             accused=tuple(accused or ()),
             claimed_date=claimed_date,
             max_age=max_age,
+            index_policy=sources.index_policy(index_policy),
             seconds=seconds,
             device=device,
             threads=threads,
@@ -190,6 +195,7 @@ def options_for(
     accused: tuple[str, ...] = (),
     claimed_date: str | None = None,
     max_age: float | None = None,
+    index_policy: IndexPolicy | None = None,
     seconds: float | None = None,
     device: str | None = None,
     threads: int | None = None,
@@ -211,6 +217,7 @@ def options_for(
         seed=seed,
         inception=settings.get("inception"),
         max_age=settings.get("max_age", max_age),
+        index_policy=index_policy,
         offline=offline,
         auditor=_auditor(key),
         command=shlex.join(["pd", *sys.argv[1:]]),
@@ -293,7 +300,7 @@ def _beside(image: str) -> list[Path]:
     if image == _STDIN:
         return []
     path = Path(image)
-    names = (path.name + ".tlog-proof", path.name + ".opening.json")
+    names = (path.name + ".tlog-proof", path.name + ".opening.json", path.name + ABSENCE_SUFFIX)
     return [beside for name in names if (beside := path.with_name(name)).is_file()]
 
 

@@ -21,7 +21,10 @@ from plausible.attribution.sources import EvidenceFiles
 from plausible.attribution.transformation import as_jpeg
 from plausible.attribution.verifier import Options, Verifier, verify, verify_batch
 from plausible.ledger import Ledger
-from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, SignerKey
+from plausible.ledger.absence.note import IndexHead, IndexPolicy
+from plausible.ledger.absence.prove import publish, recompute
+from plausible.ledger.checkpoint import Checkpoint
+from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
 from plausible.ledger.seeds import derive, latent
 from plausible.schemas import jcs
 from plausible.schemas.errors import SetupError, UsageError
@@ -320,6 +323,30 @@ def test_a_stuck_first_search_denies_nothing(studio: Studio, strict: Verifier) -
         candidates=tuple(c.finding for c in found),
     )  # fmt: skip
     assert decide(findings, strict.scope).verdict is Verdict.ATTRIBUTED
+
+
+def test_a_denial_says_that_a_vouched_index_proves_absence(studio: Studio, copied: Studio, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    keys = [SignerKey(f"{name}/index", ED25519, bytes([n]) * 32) for n, name in enumerate((f"{AUTHOR}/log", "m"), 1)]
+    policy = f"log {keys[0].verifier}\nwitness m {keys[1].verifier}\nquorum m\n".encode()
+    with Ledger.open(copied.path, mode="read") as ledger:
+        publish(ledger.public, recompute(ledger.log, ledger.checkpoint().checkpoint).sign(*keys))
+    options = replace(STRICT, index_policy=IndexPolicy.parse(policy))
+    image = save(tmp_path / "a.png", blocks(500))
+    report = verify(
+        image, ledgers=[copied.path], policy=copied.policy, authors=copied.authors, options=options,
+    )  # fmt: skip
+    assert report.verdict == Verdict.DENIABLE
+    assert "Proven absent by the index" in report.document.coverage.reason
+    assert "whose root m recomputed" in report.html()
+    false = IndexHead.of(Checkpoint.parse(Note.parse((copied.path / "public/checkpoint").read_bytes()).text), bytes(32))
+    publish(copied.path / "public", false.sign(*keys))
+    refuted = verify(
+        image, ledgers=[copied.path], policy=copied.policy, authors=copied.authors, options=options,
+    )  # fmt: skip
+    assert refuted.verdict == Verdict.REFUTED
+    assert "is not what the log's entries give" in refuted.line
 
 
 def test_a_class_without_calibration_denies_nothing(relaxed: Verifier, tmp_path: Path) -> None:
