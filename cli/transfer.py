@@ -24,6 +24,9 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it; `-` means stdout.")],
     ledger: LedgerOption = None,
     policy: PolicyOption = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="A backup: state and vault too, mode 0600; keys are not in it.")
+    ] = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -35,15 +38,21 @@ def export(
 
     Every file is verified before it goes out; a damaged log ends the export (run `pd fsck`) and leaves no file. The
     same log under the same checkpoint gives the same bytes. The checkpoint is held against --policy, or an own
-    ledger's. The vault, keys and state are not in it: see `pd vault`. A served log does not list its kept checkpoints,
-    so only that of its own size is in an export of one.
+    ledger's. A served log does not list its kept checkpoints, so only that of its own size is in an export of one.
+
+    --private adds the state and the vault of an own ledger that nobody writes to (`pd vault backup` for one in use).
 
     Python: plausible.ledger.transfer.export_log
     """
-    from ..ledger.transfer import export_log
+    from ..ledger.transfer import export_log, export_private
 
-    with _log(ledger, policy) as (log, chosen), _writing(out, force) as file, output.stages() as tell:
-        done = export_log(log, file, policy=chosen, progress=lambda at, size: tell("entries", at, size))
+    if private:
+        with _writing(out, force, 0o600) as file, output.stages() as tell:
+            done = export_private(sources.folder(ledger), file, progress=lambda at, size: tell("entries", at, size))
+        chosen = done.accepted
+    else:
+        with _log(ledger, policy) as (log, chosen), _writing(out, force) as file, output.stages() as tell:
+            done = export_log(log, file, policy=chosen, progress=lambda at, size: tell("entries", at, size))
     if chosen is None:
         output.note("no policy given: the checkpoint's signatures were not checked")
     if as_json and str(out) != "-":
@@ -58,6 +67,10 @@ def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An export; `-` means stdin.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The copy's folder; absent or empty.")],
     policy: PolicyOption = None,
+    private: Annotated[
+        bool,
+        typer.Option("--private", help="A private export of one's own: state and vault too."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """\b
@@ -71,16 +84,21 @@ def import_(
     serve`, `pd fsck`); it holds no keys and signs nothing. Exit code 5: the policy is not met; 4: the file is false,
     cut off or of another format, or the disk did not take it. DIR is then as it was.
 
+    With --private it is a ledger, without keys and models: put them back into DIR/keys and DIR/models. It signs
+    nothing before a quorum of its witnesses has shown that it knows of nothing newer; with `quorum none`, before you
+    remove DIR/restored.
+
     Python: plausible.ledger.transfer.import_log
     """
-    from ..ledger.transfer import import_log
+    from ..ledger.transfer import import_log, import_private
     from ..schemas.errors import UsageError
 
     chosen = sources.policy(policy)
     if chosen is None:
         raise UsageError("give --policy: an export proves nothing to somebody who does not say whose signatures count")
     with _reading(file) as stream, output.stages() as tell:
-        done = import_log(stream, folder, chosen, progress=lambda at, size: tell("entries", at, size))
+        work = import_private if private else import_log
+        done = work(stream, folder, chosen, progress=lambda at, size: tell("entries", at, size))
     at = done.accepted
     if as_json:
         body = {"folder": str(folder), "origin": at.origin, "size": at.size, "root": at.root.hex(),
@@ -136,7 +154,7 @@ def _reading(file: Path) -> Generator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _writing(out: Path, force: bool) -> Generator[BinaryIO]:
+def _writing(out: Path, force: bool, mode: int = 0o644) -> Generator[BinaryIO]:
     """Standard output, or a file that appears under its name only when the block ends well."""
     from ..schemas.errors import UsageError
 
@@ -155,7 +173,7 @@ def _writing(out: Path, force: bool) -> Generator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         if not force and out.exists():
             raise UsageError(f"{out} exists already; name another file or pass --force")
         temporary.replace(out)

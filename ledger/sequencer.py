@@ -27,6 +27,7 @@ from pathlib import Path
 from ..schemas.errors import PlausibleError, PolicyError, SetupError, UsageError
 from .authorkeys import AuthorKeys
 from .cosigning import PATIENCE_SECONDS, Cosigner, Cosigners
+from .disk import storage
 from .entry import sign_entry
 from .log import Log
 from .note import Note, NoteSignature, SignerKey
@@ -38,6 +39,9 @@ from .tree import hash_leaf
 from .vault import GENERATION, MODEL, SEED_EPOCH, Submission, Vault
 
 _log = logging.getLogger("plausible.ledger")
+
+RESTORED_MARK = "restored"
+"""A file in the ledger's folder: its state came from a backup (`pd import --private`), no witness was heard since."""
 
 SYNC_SECONDS = 1.0
 """With lazy sync, tiles are flushed at most this long after the head that names them."""
@@ -84,6 +88,7 @@ class Sequencer:
         self._cosigned, note = state.cosigned
         if note:
             self._log.public.write_checkpoint(self._cosigned, note)
+        self._restored = directory / RESTORED_MARK
         self._may_sign = False
         self._refused: list[tuple[bytes, str]] = []
         self._synced_at = time.monotonic()
@@ -114,10 +119,19 @@ class Sequencer:
 
         Raises `SetupError` if a witness has cosigned what this state.db does not know: it was restored from a backup.
         """
+        if not self._may_sign and self._policy.quorum is None and self._restored.exists():
+            self.trouble = (
+                f"state.db came from a backup and there is no witness to ask whether it signed more since: nothing is "
+                f"signed while {self._restored} is there"
+            )
+            return False
         if not self._may_sign:
             self._may_sign = self._cosigners.heard(self._log.head, patience)
             if not self._may_sign:
                 self.trouble = self._cosigners.trouble
+            elif self._policy.quorum is not None:
+                with storage(f"removing {self._restored}"):  # enough witnesses know of nothing newer
+                    self._restored.unlink(missing_ok=True)
         return self._may_sign
 
     # --- step 2 ---

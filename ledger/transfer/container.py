@@ -8,10 +8,11 @@ and unpacks it.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import BinaryIO
 
-from ...schemas.errors import EvidenceError, UsageError
+from ...schemas.errors import EvidenceError, SetupError, UsageError
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -21,6 +22,7 @@ _NAME_BYTES = 100
 _SIZE = slice(124, 136)
 _OCTAL = re.compile(rb"[0-7]{11}\0")
 _LARGEST = 8**11 - 1
+_CHUNK = 1 << 20
 
 
 def header(name: str, size: int) -> bytes:
@@ -47,6 +49,20 @@ def write_member(out: BinaryIO, name: str, data: bytes) -> int:
     return len(block)
 
 
+def write_stream(out: BinaryIO, name: str, source: BinaryIO, size: int) -> int:
+    """Write one member of `size` bytes read from `source`; `SetupError` if it has fewer."""
+    out.write(header(name, size))
+    left = size
+    while left:
+        part = source.read(min(left, _CHUNK))
+        if not part:
+            raise SetupError(f"{name} became shorter while it was read")
+        out.write(part)
+        left -= len(part)
+    out.write(bytes(-size % BLOCK))
+    return BLOCK + size + -size % BLOCK
+
+
 class Members:
     """Reads members in their order from a stream that somebody else wrote."""
 
@@ -63,6 +79,23 @@ class Members:
 
     def take(self, name: str, limit: int) -> bytes:
         """The bytes of the next member, which must be `name` and have at most `limit` bytes; else `EvidenceError`."""
+        data = self._read(self._size(name, limit), name)
+        self._pad(name, len(data))
+        return data
+
+    def take_into(self, name: str, limit: int, out: BinaryIO) -> tuple[int, bytes]:
+        """The same, copied to `out` without being held in memory; its size and SHA-256."""
+        size = left = self._size(name, limit)
+        digest = hashlib.sha256()
+        while left:
+            part = self._read(min(left, _CHUNK), name)
+            digest.update(part)
+            out.write(part)
+            left -= len(part)
+        self._pad(name, size)
+        return size, digest.digest()
+
+    def _size(self, name: str, limit: int) -> int:
         digits = self._next[_SIZE]
         size = int(digits[:11], 8) if _OCTAL.fullmatch(digits) else -1
         if size < 0 or self._next != header(name, size):
@@ -70,11 +103,12 @@ class Members:
             raise EvidenceError(f"the export has {found} where only {name} in its one spelling can stand")
         if size > limit:
             raise EvidenceError(f"{name} says it has {size} bytes, more than {limit}")
-        data = self._read(size, name)
+        return size
+
+    def _pad(self, name: str, size: int) -> None:
         if any(self._read(-size % BLOCK, name)):
             raise EvidenceError(f"{name} is not padded with zeros")
         self._next = self._read(BLOCK, "a header")
-        return data
 
     def finish(self) -> None:
         """The end: two blocks of zeros and not a byte more."""
@@ -87,7 +121,7 @@ class Members:
         parts: list[bytes] = []
         left = count
         while left:
-            part = self._source.read(min(left, 1 << 20))
+            part = self._source.read(min(left, _CHUNK))
             if not part:
                 raise EvidenceError(f"the export ends inside {what}: it was cut off")
             parts.append(part)
@@ -96,4 +130,4 @@ class Members:
         return b"".join(parts)
 
 
-__all__ = ["BLOCK", "END", "Members", "header", "write_member"]
+__all__ = ["BLOCK", "END", "Members", "header", "write_member", "write_stream"]

@@ -10,9 +10,10 @@ What is made is a copy of the log to read, serve and check. It holds no key and 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -54,6 +55,13 @@ def import_log(
     everything false, malformed, cut off or too large, `SetupError` for a disk that does not take it. In each case
     TARGET is as it was.
     """
+    with placing(target) as staging:
+        return import_into(Members(source), staging, policy, progress)
+
+
+@contextlib.contextmanager
+def placing(target: Path) -> Generator[Path]:
+    """A folder beside the target that takes its place when the block ends well, and is gone otherwise."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists and is not empty: choose a new directory")
     target = target.absolute()
@@ -62,7 +70,7 @@ def import_log(
         target.parent.mkdir(parents=True, exist_ok=True)
         staging.mkdir()
     try:
-        done = _Import(source, staging, policy, progress).run()
+        yield staging
         with storage(f"importing into {target}"):
             sync_folder(staging)
             if target.exists():
@@ -72,14 +80,20 @@ def import_log(
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    return done
+
+
+def import_into(
+    members: Members, staging: Path, policy: Policy, progress: Callable[[int, int], None] | None
+) -> Imported:
+    """Make STAGING/public from the members that follow, to the end of the file; see `import_log` for what it raises."""
+    return _Import(members, staging, policy, progress).run()
 
 
 class _Import:
     def __init__(
-        self, source: BinaryIO, staging: Path, policy: Policy, progress: Callable[[int, int], None] | None
+        self, members: Members, staging: Path, policy: Policy, progress: Callable[[int, int], None] | None
     ) -> None:
-        self._members = Members(source)
+        self._members = members
         self._policy = policy
         self._progress = progress
         self._folder = PublicFolder(staging / PUBLIC_FOLDER, strict=False)
@@ -181,4 +195,4 @@ def _signed(note: Note, keys: Sequence[VerifierKey]) -> bool:
     return True
 
 
-__all__ = ["Imported", "import_log"]
+__all__ = ["Imported", "import_into", "import_log", "placing"]
