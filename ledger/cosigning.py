@@ -34,6 +34,10 @@ PATIENCE_SECONDS = 0.25
 """How long the writer's thread waits for a round before it does something else."""
 
 
+class Ahead(SetupError):  # noqa: N818  (named by what happened)
+    """A witness has cosigned what this log's state does not know; the message is the beginning of a sentence."""
+
+
 class Cosigner(Protocol):
     """A witness, near or far."""
 
@@ -137,12 +141,12 @@ class Cosigners:
                 continue
             if isinstance(outcome, Refused):
                 if outcome.status == 422:
-                    raise SetupError(_ahead(name, head, f"another head of size {head.size}"))
+                    raise Ahead(f"witness {name} has cosigned another head of size {head.size} than state.db knows")
                 self._complain(name, f"witness {name} refused ({outcome.status}): {outcome.reason}")
                 continue
             size = head.size if isinstance(outcome, Cosigned) else outcome.size
             if size > head.size:
-                raise SetupError(_ahead(name, head, f"a head of size {size}"))
+                raise Ahead(f"witness {name} has cosigned size {size}, state.db knows size {head.size}")
             self._sizes[name] = size
             self._heard.add(name)
 
@@ -240,10 +244,3 @@ class Cosigners:
         if self._complaints.get(name) != text:
             self._complaints[name] = text
             _log.warning("%s", text)
-
-
-def _ahead(name: str, head: Head, what: str) -> str:
-    return (
-        f"witness {name} has cosigned {what} that state.db does not know (its own has size {head.size}): state.db "
-        "was restored from a backup or copied; signing would fork the log, so this ledger does not sign any more"
-    )

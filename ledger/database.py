@@ -84,7 +84,7 @@ class Database:
         try:
             yield
         except StorageBroken as error:
-            if not self._readonly:
+            if not self._readonly and _is_io(error.__cause__):
                 self._broken = error
             raise
 
@@ -155,6 +155,11 @@ def sync_folder_of(path: Path) -> None:
     """Make the names of an open database and of its write-ahead log durable; SQLite's own try may fail unnoticed."""
     with storage(f"flushing {path.parent}"):
         sync_folder(path.parent)
+
+
+def _is_io(error: BaseException | None) -> bool:
+    """Whether the disk failed, and not what was asked of the database."""
+    return isinstance(error, OSError) or getattr(error, "sqlite_errorname", "").startswith("SQLITE_IOERR")
 
 
 def _is_file(path: Path) -> bool:

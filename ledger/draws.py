@@ -10,9 +10,8 @@ from __future__ import annotations
 import threading
 
 from ..schemas.errors import UsageError
-from .state import ChainHead, OwnChain, State
-
-BLOCK = 1024
+from .state import DRAW_BLOCK as BLOCK
+from .state import ChainHead, OwnChain, State, whole_blocks
 
 
 class DrawPool:
@@ -83,11 +82,16 @@ class DrawPool:
         self._chains = self._state.chains()
         self._top = self._chains[-1].end_draw
 
+    def forget(self) -> None:
+        """Give out no draw that was reserved so far."""
+        with self._lock:
+            self._ranges.clear()
+
     def _left(self) -> int:
         return sum(len(part) for part in self._ranges)
 
     def _reserve(self, count: int) -> None:
-        size = max(self._blocks, (count + BLOCK - 1) // BLOCK) * BLOCK
+        size = max(self._blocks * BLOCK, whole_blocks(count))
         first = self._state.reserve_draws(size)
         if self._state.chain_id != self._chains[-1].id:
             self._load()

@@ -137,8 +137,6 @@ class Ledger:
             witness_keys=witness_keys,
             vault_key=key,
         )
-        if not witnesses and policy is None:
-            _log.info("%s has no witnesses: nothing dates its entries, and a restored backup cannot be noticed", folder)
         return cls.open(folder, vault_key=key)
 
     @classmethod

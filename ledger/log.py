@@ -11,7 +11,8 @@ it suits: until their bundle is on the disk, entries stay in state.db, and what 
 made again from there after a kill.
 
 Opening checks what cannot be made again: the tiles on the right edge and the entries kept in state.db must give the
-root that was signed last, and nothing served may be newer than state.db, or the log does not open. Whoever needs
+root that was signed last, and nothing served may be newer than state.db, or the log does not open (a ledger opens, and
+signs nothing: sequencer.py). Whoever needs
 protection against a restored backup of the whole folder needs witnesses, hence a ledger.
 """
 
@@ -125,7 +126,8 @@ class Log:
         self._recent: list[Row] = []
         self._grown: Growth | None = None
         self._edge, self._range = self._start()
-        self._refuse_older_state()
+        self.behind = self._newer_than_state()
+        """What `public/` serves that state.db does not know: state.db is a restored backup, nothing may be signed."""
 
     # --- by itself ---
 
@@ -155,6 +157,10 @@ class Log:
             if store.origin != key.name:
                 raise SetupError(f"{path} is the log {store.origin}, the key is that of {key.name}")
             log = cls(store, key, PublicFolder(path / PUBLIC_FOLDER, strict=strict))
+            if log.behind is not None:
+                raise SetupError(
+                    f"{log.behind}: state.db was restored from a backup; signing would fork the log, so it stays shut"
+                )
         except BaseException:
             if store is not None:
                 store.close()
@@ -298,8 +304,8 @@ class Log:
             )
         return edge, range_
 
-    def _refuse_older_state(self) -> None:
-        """What this log has served and signed is never served backwards: `SetupError` if state.db is behind it."""
+    def _newer_than_state(self) -> str | None:
+        """What this log has served and signed is never served backwards: what is newer than state.db, in words."""
         head = self._head
         for path in (CHECKPOINT, PENDING):
             try:
@@ -307,10 +313,8 @@ class Log:
             except (EvidenceError, PeerError):
                 continue  # absent or not ours: it is written anew
             if found.size > head.size or (found.size == head.size and found.root != head.root):
-                raise SetupError(
-                    f"public/{path} has size {found.size} and this log's signature, state.db knows only {head.size} "
-                    "entries: state.db was restored from a backup; signing would fork the log, so it is not opened"
-                )
+                return f"public/{path} has size {found.size} and this log's signature, state.db knows size {head.size}"
+        return None
 
 
 __all__ = ["Growth", "Log", "RightEdge", "Row"]

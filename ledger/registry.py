@@ -84,7 +84,9 @@ def store_model(directory: Path, name: str, *, manifest: Mapping[str, Any] | Non
         found = parse_manifest(jcs.encode(dict(cast("Mapping[str, Any]", manifest))))
     digest = model_digest(found)
     target = directory / MODELS_FOLDER / name
-    if target.exists():
+    with storage(f"reading {target}"):
+        exists = target.exists()
+    if exists:
         if model_digest(read_manifest(target / MANIFEST_FILE)) != digest:
             raise UsageError(
                 f"{name!r} is registered with another manifest: replays of its entries need it, give the changed model "

@@ -10,8 +10,10 @@ disk later than the head that names them. What cannot be re-derived is checked: 
 the root that was signed last, or the writer refuses to start.
 
 A restored backup of state.db could sign a second history. So before it signs anything the writer asks the witnesses
-how far they have cosigned, and refuses if any is ahead of it; while those it could not ask could meet the quorum
-without the others, it accepts entries but signs no head. With `quorum none` a full restore cannot be detected.
+how far they have cosigned; if any is ahead of it, or `public/` is, it is *held*: it gives no entry a place any more and
+signs nothing, and submissions wait in the vault (recover.py says how to go on). While those it could not ask could
+meet the quorum without the others, it accepts entries but signs no head. With `quorum none` a full restore cannot be
+detected.
 
 Used by one thread of the one process that holds the ledger's lock.
 """
@@ -26,14 +28,14 @@ from pathlib import Path
 
 from ..schemas.errors import PlausibleError, PolicyError, SetupError, UsageError
 from .authorkeys import AuthorKeys
-from .cosigning import PATIENCE_SECONDS, Cosigner, Cosigners
+from .cosigning import PATIENCE_SECONDS, Ahead, Cosigner, Cosigners
 from .disk import storage
-from .entry import sign_entry
+from .entry import parse_entry, sign_entry
 from .log import Log
 from .note import Note, NoteSignature, SignerKey
 from .policy import AcceptedCheckpoint, Policy
 from .public import PUBLIC_FOLDER, PublicFolder
-from .state import Acceptance, ChainHead, State
+from .state import Acceptance, ChainHead, RolledBack, State
 from .statements import KEY_SUBMISSIONS, REVOCATION, ROTATION, build_statement
 from .tree import hash_leaf
 from .vault import GENERATION, MODEL, SEED_EPOCH, Submission, Vault
@@ -43,6 +45,8 @@ _log = logging.getLogger("plausible.ledger")
 RESTORED_MARK = "restored"
 """A file in the ledger's folder: its state came from a backup (`pd import --private`), no witness was heard since."""
 
+SKIPPED_DRAWS = 1 << 32
+"""More draws than a ledger gives out between two backups."""
 SYNC_SECONDS = 1.0
 """With lazy sync, tiles are flushed at most this long after the head that names them."""
 
@@ -81,19 +85,25 @@ class Sequencer:
                 f"{vault.db.path} is older than state.db (a restored backup?): the records behind some entries "
                 "are gone, restore the newer vault"
             )
+        self._directory = directory
+        self.held: RolledBack | None = None
+        """Why nothing is accepted or signed here, if state.db is older than what was signed."""
+        self.trouble: str | None = None
+        """Why the last attempt to sequence or witness did not get through; None when all is well."""
         self._log = Log(state, log_key, PublicFolder(directory / PUBLIC_FOLDER, strict=strict))
-        self._log.publish()
-        self._log.sync()
         self._cosigners = Cosigners(policy, witnesses, self._log.reader.consistency)
         self._cosigned, note = state.cosigned
-        if note:
-            self._log.public.write_checkpoint(self._cosigned, note)
         self._restored = directory / RESTORED_MARK
+        if self._log.behind is not None:
+            self._hold(RolledBack(self._log.behind, directory))
+        else:
+            self._log.publish()
+            self._log.sync()
+            if note:
+                self._log.public.write_checkpoint(self._cosigned, note)
         self._may_sign = False
         self._refused: list[tuple[bytes, str]] = []
         self._synced_at = time.monotonic()
-        self.trouble: str | None = None
-        """Why the last attempt to sequence or witness did not get through; None when all is well."""
 
     def replace_witnesses(self, witnesses: Sequence[Cosigner]) -> None:
         """Use these connections from now on (theirs were closed for a fork)."""
@@ -117,7 +127,7 @@ class Sequencer:
     def hear_witnesses(self, patience: float = PATIENCE_SECONDS) -> bool:
         """Whether enough witnesses said how far they have cosigned, and none is ahead; needed before signing.
 
-        Raises `SetupError` if a witness has cosigned what this state.db does not know: it was restored from a backup.
+        From then on the sequencer is held if one has cosigned what this state.db does not know.
         """
         if not self._may_sign and self._policy.quorum is None and self._restored.exists():
             self.trouble = (
@@ -125,20 +135,30 @@ class Sequencer:
                 f"signed while {self._restored} is there"
             )
             return False
-        if not self._may_sign:
-            self._may_sign = self._cosigners.heard(self._log.head, patience)
+        if self.held is None and not self._may_sign:
+            try:
+                self._may_sign = self._cosigners.heard(self._log.head, patience)
+            except Ahead as reason:
+                self._hold(RolledBack(str(reason), self._directory))
+                return False
             if not self._may_sign:
                 self.trouble = self._cosigners.trouble
             elif self._policy.quorum is not None:
                 with storage(f"removing {self._restored}"):  # enough witnesses know of nothing newer
                     self._restored.unlink(missing_ok=True)
-        return self._may_sign
+        return self.held is None and self._may_sign
+
+    def _hold(self, reason: RolledBack) -> None:
+        self.held, self.trouble = reason, str(reason)
+        _log.error("%s", reason)
+        # the seeds of these draws may have been used after the backup was made
+        self._state.skip_draws(SKIPPED_DRAWS)
 
     # --- step 2 ---
 
     def accept(self, limit: int) -> list[Accepted]:
         """Take waiting submissions of the vault into the chain, durably; at most `limit`, in their order."""
-        waiting = self._vault.after(self._state.submission, limit)
+        waiting = [] if self.held is not None else self._vault.after(self._state.submission, limit)
         if not waiting:
             return []
         accepted: list[Accepted] = []
@@ -163,8 +183,19 @@ class Sequencer:
         if submission.fault is not None:
             return self._refuse(submission, submission.fault)
         draw = submission.draw if submission.kind == GENERATION else None
-        if draw is not None and acceptance.draw_used(draw):
-            return self._refuse(submission, f"its draw {draw} was used before")
+        index = None if draw is None else acceptance.index_of_draw(draw)
+        if index is not None:
+            # after `recover` the vault's own generations are met again in the log
+            leaf = acceptance.leaf(index) or self._log.reader.entry(index, self._log.size)
+            generation = parse_entry(leaf).generation
+            if generation is None or generation.commitment != submission.commitment:
+                return self._refuse(submission, f"its draw {draw} was used before")
+            return Accepted(submission.key, index, hash_leaf(leaf))
+        if submission.kind == MODEL and (known := acceptance.model(submission.name)) is not None:
+            digest, index = known
+            if digest == submission.model:  # registered twice at the same time, or met again after `recover`
+                leaf = acceptance.leaf(index) or self._log.reader.entry(index, self._log.size)
+                return Accepted(submission.key, index, hash_leaf(leaf))
         try:
             if submission.kind in KEY_SUBMISSIONS:
                 self._check_key_submission(acceptance, submission)
@@ -224,7 +255,7 @@ class Sequencer:
 
     def witness(self, patience: float = PATIENCE_SECONDS) -> bool:
         """Collect cosignatures for a signed head; True if one met the quorum now. Witnesses that fail are retried."""
-        if self._cosigned == self._log.size and self._state.cosigned[1]:
+        if self.held is not None or (self._cosigned == self._log.size and self._state.cosigned[1]):
             return False
         head, signatures = self._log.head, list[NoteSignature]()
         if self._policy.quorum is not None:
@@ -257,7 +288,7 @@ class Sequencer:
 
     def sync(self, *, force: bool = False) -> None:
         """Flush tiles and let state.db forget what they hold, if it is time or `force`."""
-        if not force and time.monotonic() - self._synced_at < SYNC_SECONDS:
+        if self.held is not None or (not force and time.monotonic() - self._synced_at < SYNC_SECONDS):
             return
         self._log.sync()
         self._synced_at = time.monotonic()

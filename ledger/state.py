@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from ..schemas.errors import SetupError
 from .config import LAYOUT_VERSION
 from .database import Database
-from .store import LOG_DDL, STATE_FILE, Head, LogStore, insert_entries, insert_log
+from .store import LOG_DDL, STATE_FILE, Head, LogStore, another_writer, insert_entries, insert_log
 
 STATE_DDL = f"""{LOG_DDL};
 CREATE TABLE chain (
@@ -52,6 +52,15 @@ CREATE TABLE epoch (
     taken INTEGER NOT NULL              -- draws given out, counted from the first: each at most once
 ) STRICT
 """
+
+
+DRAW_BLOCK = 1024
+"""Draws are reserved in whole blocks of so many."""
+
+
+def whole_blocks(count: int) -> int:
+    """`count` rounded up to whole blocks of draws."""
+    return -(-count // DRAW_BLOCK) * DRAW_BLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +114,32 @@ class EpochRow:
         return self.count - self.taken
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """An entry of an own chain (by id) taken from a copy of the log: `time` in µs, `model` (name, digest) if any."""
+
+    chain: int
+    leaf: bytes
+    hash: bytes
+    seq: int
+    time: int
+    draw: int | None
+    model: tuple[str, bytes] | None
+
+
+class RolledBack(SetupError):  # noqa: N818  (named by what happened)
+    """`state.db` does not know a head that was signed or cosigned; nothing may be signed from it."""
+
+    def __init__(self, what: str, folder: Path) -> None:
+        """`what` was found newer than state.db, as the beginning of a sentence."""
+        super().__init__(
+            f"{what}: this directory was restored from a backup or copied, and signing on would fork the log. Nothing "
+            f"is signed; what is recorded waits in vault.db. To go on, close the ledger and run: pd recover {folder} "
+            "--from COPY (a mirror's address or a newer copy of public/; without --from its own public/). Without any "
+            "copy of the missing entries this log has ended: start a new one with pd init"
+        )
+
+
 class Acceptance:
     """One transaction that takes submissions into the own chains; nothing of it is visible before it commits."""
 
@@ -149,11 +184,22 @@ class Acceptance:
             return found[-1]
         return last
 
-    def draw_used(self, draw: int) -> bool:
-        """Whether an accepted generation of this ledger has this draw."""
+    def index_of_draw(self, draw: int) -> int | None:
+        """The index of the accepted generation of this ledger that has this draw."""
         if draw in self._draws:
-            return True
-        return draw <= self._highest and _draw_position(self._db.execute, draw) is not None
+            return self._draws[draw][1]
+        return _draw_position(self._db.execute, draw) if draw <= self._highest else None
+
+    def leaf(self, position: int) -> bytes | None:
+        """An accepted entry, if it is still kept here."""
+        if position >= self._first:
+            return self._rows[position - self._first][0]
+        row = self._db.execute("SELECT leaf FROM entry WHERE position = ?", (position,)).fetchone()
+        return None if row is None else row[0]
+
+    def model(self, name: str) -> tuple[bytes, int] | None:
+        """(digest, index) of the model registered under this name."""
+        return self._db.execute("SELECT digest, position FROM model WHERE name = ?", (name,)).fetchone()
 
     def add(self, head: ChainHead, leaf: bytes, leaf_hash: bytes, draw: int | None = None) -> int:
         """Take the signed entry that carries `head`; returns its index in the log. Written by `finish`."""
@@ -257,6 +303,43 @@ class State(LogStore):
             connection.execute("UPDATE chain SET draw = ? WHERE id = ?", (first + count, number))
             return first
 
+    def skip_draws(self, count: int) -> None:
+        """Leave a gap of at least `count` draws after the last accepted one: a newer state may have given them out.
+
+        Epochs count as used up.
+        """
+        with self.db.transaction() as connection:
+            connection.execute("UPDATE epoch SET taken = count")
+            number, used = connection.execute("SELECT max(id), (SELECT max(draw) FROM draw) FROM chain").fetchone()
+            first = whole_blocks((-1 if used is None else used) + 1 + count)
+            connection.execute("UPDATE chain SET draw = ? WHERE id = ? AND draw < ?", (first, number, first))
+
+    def adopt(self, old: Head, new: Head, entries: Sequence[Adopted], submission: int) -> None:
+        """Put `entries` in the place of everything above the signed head `old`; `new` is their signed head.
+
+        The vault's submissions above `submission` are taken again. By compare-and-set, like `sign_head`.
+        """
+        with self.db.transaction() as connection:
+            cursor = connection.execute(
+                "UPDATE log SET size = ?, root = ?, note = ?, accepted = ?, submission = ? WHERE size = ? AND root = ?",
+                (new.size, new.root, new.note, new.size, submission, old.size, old.root),
+            )
+            if cursor.rowcount != 1:
+                raise another_writer()
+            for table in ("entry", "draw", "model"):
+                connection.execute(f"DELETE FROM {table} WHERE position >= ?", (old.size,))  # noqa: S608  (from above)
+            insert_entries(connection, old.size, ((item.leaf, item.hash) for item in entries))
+            for position, item in enumerate(entries, old.size):
+                draw = -1 if item.draw is None else item.draw
+                connection.execute(
+                    "UPDATE chain SET seq = ?, prev = ?, time = ?, draw = max(draw, ?) WHERE id = ?",
+                    (item.seq + 1, item.hash, item.time, whole_blocks(draw + 1), item.chain),
+                )
+                if item.draw is not None:
+                    connection.execute("INSERT INTO draw VALUES (?, ?, ?)", (item.chain, item.draw, position))
+                if item.model is not None:
+                    connection.execute("INSERT OR REPLACE INTO model VALUES (?, ?, ?)", (*item.model, position))
+
     def _chain(self, columns: str) -> Any:
         query = f"SELECT {columns} FROM chain ORDER BY id DESC LIMIT 1"  # noqa: S608  (column names from this file)
         row = self.db.row(query)
@@ -340,4 +423,16 @@ def _draw_position(query: Callable[[str, tuple[int]], Iterable[Any]], draw: int)
     return next((row[0] for row in rows), None)
 
 
-__all__ = ["STATE_DDL", "STATE_FILE", "Acceptance", "ChainHead", "EpochRow", "Head", "ModelRow", "OwnChain", "State"]
+__all__ = [
+    "STATE_DDL",
+    "STATE_FILE",
+    "Acceptance",
+    "Adopted",
+    "ChainHead",
+    "EpochRow",
+    "Head",
+    "ModelRow",
+    "OwnChain",
+    "RolledBack",
+    "State",
+]

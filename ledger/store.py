@@ -92,7 +92,7 @@ class LogStore:
                 (new.size, new.root, new.note, new.size, old.size, old.root, new.size - len(rows)),
             )
             if cursor.rowcount != 1:
-                raise _another_writer()
+                raise another_writer()
 
     def sign_head(self, old: Head, new: Head) -> None:
         """Make `new` the signed head if `old` still is; else `StorageBroken`, since somebody else signs this log."""
@@ -102,7 +102,7 @@ class LogStore:
                 (new.size, new.root, new.note, old.size, old.root, new.size),
             )
             if cursor.rowcount != 1:
-                raise _another_writer()
+                raise another_writer()
 
     def set_cosigned(self, size: int, note: bytes) -> None:
         """Keep the last note that met the quorum; never goes back."""
@@ -187,7 +187,8 @@ def insert_entries(connection: sqlite3.Connection, first: int, rows: Iterable[tu
     )
 
 
-def _another_writer() -> StorageBroken:
+def another_writer() -> StorageBroken:
+    """The head is not the one that was signed last."""
     return StorageBroken(
         "state.db's head is not the one this writer signed last: another writer signs this log, stopping"
     )

@@ -309,6 +309,10 @@ class Vault:
         row = self.db.row("SELECT id FROM submission WHERE key = ?", (key,))
         return None if row is None else row[0]
 
+    def has(self, commitment: bytes) -> bool:
+        """Whether there is a row behind this commitment, erased or not."""
+        return self.db.row("SELECT 1 FROM submission WHERE commitment = ?", (commitment,)) is not None
+
     def last(self) -> int:
         """The highest id ever given, 0 for an empty vault."""
         row = self.db.row("SELECT seq FROM sqlite_sequence WHERE name = 'submission'")

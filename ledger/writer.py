@@ -38,7 +38,7 @@ from .reader import DirectorySource, TiledLog
 from .receipt import ACCEPTED, PENDING, QUEUED, SEQUENCED, SPOOLED, WITNESSED, NotYet, Progress, Receipt
 from .recorder.journal import Journal
 from .sequencer import Accepted, Sequencer
-from .state import STATE_FILE, State
+from .state import STATE_FILE, RolledBack, State
 from .statements import says
 from .vault import GENERATION, MODEL, VAULT_FILE, Submission, Vault
 from .vaultkey import VaultKey
@@ -150,6 +150,7 @@ class Writer:
         self._sequence_at = 0.0
         self._head_due: float | None = None
         self._spool_warned = False
+        self._held: RolledBack | None = None
         self._trouble: str | None = None
         try:
             if self._lock.acquire():
@@ -163,6 +164,7 @@ class Writer:
                 # in hand before the first call: when the disk is full there are no new ones
                 with contextlib.suppress(StorageFull):
                     self.draws.refill()
+            self._look_held()
             self._publish()
         except BaseException:
             self._release()
@@ -372,7 +374,8 @@ class Writer:
                     if sealed or last:
                         self.progress.failures.append(error)
         else:
-            self.progress.stalled = self._trouble = None
+            self._trouble = None
+            self._look_held()
         self._publish()
 
     def _seal(self, items: Sequence[tuple[Callable[[], Submission], Receipt]]) -> list[tuple[Submission, Receipt]]:
@@ -573,6 +576,12 @@ class Writer:
     # --- sequencing ---
 
     def _become_sequencer(self) -> None:
+        if self._policy.quorum is None:
+            _log.warning(
+                "%s has no witnesses (quorum none): nothing dates its entries, and if it is restored from a backup "
+                "nobody notices that its log forks",
+                self._directory,
+            )
         self._sequencer = Sequencer(
             self._directory,
             state=self.state,
@@ -583,6 +592,15 @@ class Writer:
             witnesses=self._open_witnesses(),
             strict=self._config.sync == "strict",
         )
+
+    def _look_held(self) -> None:
+        """Tell those who wait, and once whoever looks at warnings, that nothing gets a place in the log here."""
+        held = None if self._sequencer is None else self._sequencer.held
+        self.progress.stalled = held
+        if held is not None and self._held is None:
+            self._held = held
+            self.draws.forget()
+            warnings.warn(str(held), RuntimeWarning, stacklevel=2)
 
     def _open_witnesses(self) -> list[Cosigner]:
         """Those that cosign in this process, and those that the policy gives an address for."""

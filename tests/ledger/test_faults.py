@@ -231,19 +231,6 @@ def test_a_restored_vault_is_refused(tmp_path: Path) -> None:
         Ledger.open(path)
 
 
-def test_a_restored_state_signs_nothing(tmp_path: Path) -> None:
-    """A backup of everything but the witnesses: signing on from it would make two histories."""
-    path = tmp_path / "a.ledger"
-    make(path).close()
-    shutil.copytree(path, tmp_path / "backup")
-    with Ledger.open(path) as ledger:
-        ledger.append(image=picture(1), model="m")
-    shutil.rmtree(tmp_path / "backup" / "witnesses")
-    shutil.copytree(path / "witnesses", tmp_path / "backup" / "witnesses")
-    with pytest.raises(SetupError, match="restored from a backup"):
-        Ledger.open(tmp_path / "backup")
-
-
 def test_a_witness_that_fails_is_outvoted_and_two_that_fail_are_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "a.ledger"
     make(path).close()
