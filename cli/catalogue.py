@@ -19,6 +19,7 @@ from . import (
     authorkeys,
     calibrate,
     config,
+    conformance,
     custody,
     doctor,
     fsck,
@@ -70,6 +71,10 @@ GROUPS: dict[str, tuple[str, str]] = {
         OPERATE,
         "\b\n    pd witness init notary --name witness.example/notary\n\nA witness: its key, and the logs it watches.",
     ),
+    "conformance": (
+        OPERATE,
+        "\b\n    pd conformance witness URL --log-key test.key --witness VKEY\n\nProtocol cases for any server.",
+    ),
     "node": (OPERATE, "\b\n    pd node serve studio.ledger\n\nServices that speak the log's protocols over HTTP."),
 }
 
@@ -115,6 +120,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("witness", "remove"), OPERATE, "watch a log no more", witness.remove),
     Command(("witness", "list"), OPERATE, "list the watched logs and what they were caught in", witness.list_logs),
     Command(("witness", "pull"), OPERATE, "watch the new logs of a published list", witness.pull),
+    Command(("conformance", "witness"), OPERATE, "run the cases of tlog-witness", conformance.witness),
     Command(("fsck",), OPERATE, "re-derive everything a log stores and name what is false", fsck.fsck),
     Command(("recover",), OPERATE, "go on with a ledger that was restored from a backup", recover.recover),
     Command(("gc",), OPERATE, "delete partial tiles that full ones made needless", gc.gc),

@@ -1,0 +1,56 @@
+"""`pd conformance ...`: protocol cases against anybody's server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import output
+from .options import JsonOption
+
+
+def witness(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The witness's submission prefix.")],
+    key: Annotated[Path, typer.Option("--log-key", metavar="FILE", help="Private key of a log made for this only.")],
+    vkeys: Annotated[list[str], typer.Option("--witness", metavar="VKEY", help="The witness's key; repeatable.")],
+    monitoring: Annotated[
+        str | None, typer.Option(metavar="URL", help="Its monitoring prefix, if it is another.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """\b
+        pd keys generate conformance.example/log --role log --out test.key
+        pd conformance witness https://witness.example --log-key test.key --witness witness.example/w+1c25f8a4+BHr...
+
+    Run the cases of C2SP tlog-witness against a witness, ours or anybody's.
+
+    Its operator must watch the key's log first (pd witness add, for ours). The cases move that log forward and can be
+    run again. Exits 0 if none failed, 1 if one did, 4 if the witness cannot be reached.
+
+    Python: plausible.node.conformance.witness.WitnessCases
+    """
+    from ..ledger.keys import read_key
+    from ..ledger.note import VerifierKey
+    from ..node.conformance.case import Result
+    from ..node.conformance.witness import WitnessCases
+
+    def told(result: Result) -> None:
+        if not as_json:
+            detail = f": {output.printable(result.detail)}" if result.detail else ""
+            output.result(f"{result.state:7}  {result.name}{detail}")
+
+    cases = WitnessCases(url, read_key(key), [VerifierKey.parse(text) for text in vkeys], monitoring=monitoring)
+    try:
+        results = cases.run(told)
+    finally:
+        cases.close()
+    failed = sum(result.state == "failed" for result in results)
+    skipped = sum(result.state == "skipped" for result in results)
+    if as_json:
+        rows = [{"detail": r.detail, "name": r.name, "state": r.state} for r in results]
+        output.document("plausible.conformance/1", {"cases": rows, "protocol": "tlog-witness", "url": url})
+    output.note(f"{len(results)} cases: {len(results) - failed - skipped} passed, {failed} failed, {skipped} skipped")
+    if failed:
+        raise typer.Exit(1)
