@@ -29,7 +29,7 @@ from .pages import ABSENCE_FILE, PageFile, Progress
 from .trie import IndexMap, MemoryPages
 
 _BATCH = 16 * WIDTH
-UNWRITTEN_PAGES = 48 * 1024
+UNWRITTEN_PAGES = 96 * 1024
 _BROKEN = f"{ABSENCE_FILE} contradicts itself; delete it, it is rebuilt"
 
 
