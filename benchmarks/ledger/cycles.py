@@ -178,7 +178,8 @@ def reopen(path: Path, teller: Teller, number: int = 3000) -> None:
     with teller.told("flush"):
         ledger.flush(timeout=WAIT)
     with teller.told("append"):
-        ledger.register_model("m", manifest=manifest())  # a killed `init` may not have come so far
+        if not ledger.models():  # a killed `init` may not have come so far
+            ledger.register_model("m", manifest=manifest())
         teller.acknowledged(ledger.append(image=picture(number), model="m").wait("witnessed", WAIT))
     with teller.told("close"):
         ledger.close()
