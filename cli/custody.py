@@ -165,7 +165,7 @@ def restore(
 
     Python: plausible.ledger.backup.restore_backup
     """
-    from ..ledger.backup import restore_backup
+    from ..ledger.backup import read_manifest, restore_backup
     from ..ledger.vaultkey import VaultKey
 
     folder = sources.folder(ledger)
@@ -175,6 +175,18 @@ def restore(
     )
     if as_json:
         body = {"added": done.added, "kept": done.kept, "lost": done.lost, "placed": done.placed}
+        body["unlogged"] = done.unlogged
         output.document("plausible.vault-restore/1", body)
         return
     output.note(f"{done.added} rows put back, {done.kept} were here" + (f", {done.lost} are lost" if done.lost else ""))
+    if done.unlogged:
+        output.note(
+            f"{done.unlogged} rows that were never logged stay out: a backup in the clear does not vouch for them"
+        )
+    if done.placed:
+        time = read_manifest(file).time
+        output.note(
+            f"vault.db is the backup's: records erased since {time} are there again, erase them again; "
+            "if it was encrypted, it opens with the key it had then"
+        )
+    output.note(f"go on with: pd fsck {folder}")

@@ -82,5 +82,11 @@ def erase(
             if not sys.stdin.isatty():
                 raise UsageError("erasing cannot be undone: pass --yes")
             typer.confirm(f"erase the record behind entry {index}? it cannot be undone", abort=True, err=True)
-        opened.erase(index)
+        gone = opened.erase(index)
     output.note(f"the record behind entry {index} is erased; the entry stays in the log")
+    if not gone:
+        output.note(
+            "another process reads vault.db, and the old bytes stand in its write-ahead log: close it, then "
+            "erase this entry again"
+        )
+    output.note("backups and copies of vault.db made before still hold it: destroy them")

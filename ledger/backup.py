@@ -35,6 +35,7 @@ from .lock import LOCK_FILE, SequencerLock
 from .public import PUBLIC_FOLDER
 from .reader import DirectorySource, TiledLog
 from .record import commit
+from .rekey import encrypt
 from .sealing import SEALED_VERSION, read_header
 from .state import STATE_FILE, State
 from .tiles import WIDTH
@@ -108,6 +109,8 @@ class Restored:
     kept: int
     lost: int
     placed: bool
+    unlogged: int = 0
+    """Rows that waited to be logged when a backup in the clear was made: nothing vouches for them, they stay out."""
 
 
 def write_backup(folder: Path | str, file: Path | str, *, force: bool = False) -> Manifest:
@@ -237,8 +240,10 @@ def restore_backup(
     """Put back the records that are missing here; what is here is kept, erased records stay erased.
 
     The backup must be of this ledger: same origin, author and chain; its head one that this log signed; every record
-    opening its commitment, and every commitment in the log. A vault that is gone altogether is replaced by the
-    backup's. `key` opens the vault here (default: the environment's), `backup_key` the backup where that is another.
+    opening its commitment, and every commitment in the log; what had not been logged yet comes back only from an
+    encrypted backup. A vault that is gone altogether is replaced by the
+    backup's, and encrypted with `key` if the backup was in the clear; one that was encrypted opens with the key that it
+    had. `key` opens the vault here (default: the environment's), `backup_key` the backup where that is another.
 
     Raises `EvidenceError` for a backup that is damaged or of another ledger, `UsageError` where accepted entries would
     stay without their records and `accept_loss` is not given, `SetupError` while another process writes.
@@ -320,6 +325,9 @@ def _check_records(backup: Vault, state: State, folder: Path) -> None:
 def _put_back(path: Path, copy: Path, backup: Vault, state: State, key: VaultKey | None, accept_loss: bool) -> Restored:
     here = Vault(path, key=key) if path.exists() else None
     try:
+        # a row that waits is signed as it stands: only sealed ones are known to be the author's own
+        vouched = backup.encrypted and backup.header().complete
+        unlogged = 0 if vouched else sum(1 for row in _rows(backup) if row.id > state.submission and _new(row, here))
         newest = max(backup.last(), 0 if here is None else here.last())
         lost = max(0, state.submission - newest)
         if lost and not accept_loss:
@@ -329,16 +337,27 @@ def _put_back(path: Path, copy: Path, backup: Vault, state: State, key: VaultKey
             )
         if here is None:
             count = sum(1 for _ in _rows(backup))
+            encrypted = backup.encrypted
             backup.close()
+            if unlogged:
+                with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+                    connection.execute("DELETE FROM submission WHERE id > ?", (state.submission,))
+                count -= unlogged
+            key = key or VaultKey.from_environment()
+            if key is not None and not encrypted:
+                # whoever names a key does not expect a vault in the clear
+                encrypt(copy, key)
             _replace_missing(path, copy, state.submission if lost else 0)
-            return Restored(count, 0, lost, True)
+            return Restored(count, 0, lost, True, unlogged)
         added = kept = 0
         for rows in _batches(backup):
             missing: list[Submission] = []
             for row in rows:
                 number = here.id_of(row.key)
-                if number is None:
+                if number is None and (vouched or row.id <= state.submission):
                     missing.append(row)
+                elif number is None:
+                    continue
                 elif number != row.id:
                     raise EvidenceError(f"submission {row.id} of the backup has number {number} here")
                 else:
@@ -348,7 +367,7 @@ def _put_back(path: Path, copy: Path, backup: Vault, state: State, key: VaultKey
         if lost:
             with here.db.transaction() as connection:
                 _skip_to(connection, state.submission)
-        return Restored(added, kept, lost, False)
+        return Restored(added, kept, lost, False, unlogged)
     finally:
         if here is not None:
             here.close()
@@ -375,6 +394,10 @@ def _skip_to(connection: sqlite3.Connection, number: int) -> None:
     cursor = connection.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'submission'", (number,))
     if cursor.rowcount == 0:
         connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('submission', ?)", (number,))
+
+
+def _new(row: Submission, here: Vault | None) -> bool:
+    return here is None or here.id_of(row.key) is None
 
 
 def _batches(vault: Vault) -> Generator[list[Submission]]:

@@ -26,6 +26,9 @@ from .disk import StorageBroken, storage, sync_folder
 APPLICATION_ID = 0x706C6A01
 """PRAGMA application_id of the databases of a ledger directory."""
 
+BUSY_MS = 30_000
+"""How long a connection waits for another's transaction."""
+
 
 class Database:
     """A database file that is opened on first use; calls from any thread."""
@@ -179,7 +182,7 @@ def open_database(path: Path, *, ddl: str, version: int, create: bool = False) -
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     with storage(f"opening {path}"):
-        connection = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
     try:
         with storage(f"opening {path}"):
             _prepare(connection, path, ddl, version, create)
@@ -238,7 +241,7 @@ def open_database_readonly(path: Path, *, version: int) -> sqlite3.Connection:
     for query in ("mode=ro", "mode=ro&immutable=1"):
         try:
             connection = sqlite3.connect(
-                f"file:{name}?{query}", uri=True, timeout=30.0, isolation_level=None, check_same_thread=False
+                f"file:{name}?{query}", uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False
             )
         except sqlite3.Error as error:
             last = error

@@ -531,16 +531,20 @@ class Ledger:
             with contextlib.suppress(EvidenceError):
                 yield index, parse_entry(bundle[index % WIDTH]), Record.parse(record, limit=_MAX_RECORD)
 
-    def erase(self, index: int) -> None:
-        """Delete the record behind an entry and its secret; the entry and its digests stay in the log for ever."""
+    def erase(self, index: int) -> bool:
+        """Delete the record behind an entry, its secret and key; the entry and its digests stay in the log for ever.
+
+        What waits in the journal is taken into the vault before. False if another process keeps old bytes in the
+        write-ahead log (erase again when it is closed). Backups made before still hold the record: docs/security.md.
+        """
         generation = parse_entry(self.entry(index)).generation
         if generation is None:
             raise UsageError(f"entry {index} is not about an image, so there is no record behind it")
         if self._mode != "append":
             raise UsageError("the ledger was opened for reading")
         # a seed that an epoch fixed also stands among the epoch's
-        openepoch.erase_seed(self, generation.draw)
-        self.vault.erase(generation.commitment)
+        gone = openepoch.erase_seed(self, generation.draw)
+        return self._writer_now().erase(generation.commitment) and gone
 
     # --- ending ---
 

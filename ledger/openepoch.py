@@ -88,13 +88,15 @@ class EpochPool:
         return found
 
 
-def erase_seed(ledger: Ledger, draw: int) -> None:
-    """Take the seed of a draw out of its epoch's row, if an epoch fixed it."""
+def erase_seed(ledger: Ledger, draw: int) -> bool:
+    """Take the seed of a draw out of its epoch's row, if an epoch fixed it; False as for `Vault.erase`."""
+    gone = True
     for row in ledger.epochs():
         if row.first_draw <= draw < row.first_draw + row.count:
             stored = ledger.vault.epoch(row.root)
             seeds = EpochSeeds.decode(stored.record or b"").without(draw - row.first_draw)
-            ledger.vault.rewrite(replace(stored, record=seeds.encode()))
+            gone = ledger.vault.rewrite(replace(stored, record=seeds.encode())) and gone
+    return gone
 
 
 __all__ = ["EpochPool", "erase_seed", "open_epoch"]

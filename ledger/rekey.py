@@ -27,7 +27,7 @@ from .config import LedgerConfig, ledger_path
 from .database import Database
 from .lock import LOCK_FILE, SequencerLock
 from .recorder.journal import Journal
-from .sealing import RECORDS, SEALED_VERSION, SEALING_DDL, Seal, read_header
+from .sealing import JOURNAL, RECORDS, SEALED_VERSION, SEALING_DDL, Seal, read_header
 from .vault import GENERATION, VAULT_DDL, VAULT_FILE, Submission, Vault
 from .vaultkey import Header, Kdf, VaultKey, unwrap, wrap
 
@@ -60,7 +60,7 @@ def encrypt_vault(folder: Path | str, key: VaultKey, *, step: Step | None = None
         vault = Vault(path, key=key)
         try:
             spool = ledger_path(path.parent, LedgerConfig.read(path.parent).spool)
-            Journal(spool, vault.seal).flush(vault.add)
+            Journal(spool, lambda: vault.seal).flush(vault.add)
         finally:
             vault.close()
         return status(path)
@@ -162,12 +162,11 @@ def encrypt(path: Path, key: VaultKey, *, step: Step | None = None) -> None:
         header = vault.header()
         if header.complete:
             raise UsageError(f"{path} is encrypted already; pd vault rotate changes its keys")
-        vault.db.command("PRAGMA secure_delete = ON")
         while _seal_batch(vault):
             say("batch")
         # free pages may hold records in the clear from before
         vault.db.command("VACUUM")
-        vault.fold()
+        vault.require_folded("every record is sealed", "and run this again")
         say("rewritten")
         _rewrap(vault, key, replace(header, complete=True), key)
         say("complete")
@@ -208,11 +207,10 @@ def _rewrap(vault: Vault, key: VaultKey, new: Header, new_key: VaultKey) -> None
     path = vault.db.path
     old = vault.header()
     opening, closing = key.wrapping_key(old.kdf, path), new_key.wrapping_key(new.kdf, path)
-    vault.db.command("PRAGMA secure_delete = ON")
     with vault.db.transaction() as connection:
         _rewrap_rows(connection, path, (old, opening), (new, closing))
     # the old wrapping must not stay readable beside the new one
-    vault.fold()
+    vault.require_folded("the new key opens it", "then they are gone")
 
 
 def _rewrap_rows(
@@ -233,11 +231,12 @@ def rotate_data(path: Path, key: VaultKey, *, step: Step | None = None) -> None:
         seal = vault.refresh()
         if seal is None:
             raise UsageError(f"{path} is not encrypted")
-        vault.db.command("PRAGMA secure_delete = ON")
         if len(seal.keys) == 1:
             wrapping = key.wrapping_key(seal.header.kdf, path)
             with vault.db.transaction() as connection:
                 Seal.add_key(connection, seal.header, wrapping, RECORDS)
+                # the old journal keys stay: what was spooled under them must open
+                Seal.add_key(connection, seal.header, wrapping, JOURNAL)
             say("keys")
         seal = vault.refresh()
         if seal is None:
@@ -250,7 +249,7 @@ def rotate_data(path: Path, key: VaultKey, *, step: Step | None = None) -> None:
             if left[0]:
                 raise SetupError(f"{path}: {left[0]} rows were added under the old data key meanwhile; rotate again")
             connection.execute("DELETE FROM vault_key WHERE purpose = ? AND id <> ?", (RECORDS, seal.current))
-        vault.fold()
+        vault.require_folded("the data key is replaced", "then they are gone")
         say("complete")
     finally:
         vault.close()

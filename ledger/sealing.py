@@ -4,7 +4,8 @@
                               "plausible.vault-record/1\\n" || vault id || row's key)
     record key = nonce || GCM(data key, record key;
                               "plausible.vault-row/1\\n" || vault id || u64 data key's id || u64 row id || row)
-    journal    = 0x01 || vault id || nonce || GCM(journal key, payload; "plausible.vault-journal/1\\n" || vault id)
+    journal    = 0x01 || vault id || u64 journal key's id || nonce
+                 || GCM(journal key, payload; "plausible.vault-journal/1\\n" || vault id || u64 journal key's id)
 
 `row` is every column that stays in the clear (key, kind, model, name, draw, pixels, file, commitment), each with its
 type and length. So a record that is moved to another row, a row whose digests were edited while it waits to be logged,
@@ -68,7 +69,7 @@ class Seal:
     stored: bytes
     keys: dict[int, AESGCM]
     current: int
-    journal: AESGCM
+    journal: dict[int, AESGCM]
 
     @classmethod
     def create(cls, connection: sqlite3.Connection, header: Header, wrapping_key: bytes) -> None:
@@ -93,12 +94,13 @@ class Seal:
         wrapping_key = key.wrapping_key(header.kdf, path)
         keys: dict[str, dict[int, AESGCM]] = {RECORDS: {}, JOURNAL: {}}
         for number, purpose, wrapped in rows:
+            if not isinstance(number, int) or number < 0 or not isinstance(wrapped, bytes):
+                raise SetupError(f"{path} is damaged: a data key is not stored as one")
             if purpose in keys:
                 keys[purpose][number] = AESGCM(unwrap(wrapping_key, header, purpose, number, wrapped, path))
         if not keys[RECORDS] or not keys[JOURNAL]:
             raise SetupError(f"{path} is damaged: its data keys are gone")
-        journal = keys[JOURNAL][max(keys[JOURNAL])]
-        return cls(header, stored, keys[RECORDS], max(keys[RECORDS]), journal)
+        return cls(header, stored, keys[RECORDS], max(keys[RECORDS]), keys[JOURNAL])
 
     # --- rows ---
 
@@ -123,6 +125,8 @@ class Seal:
             )
         except (InvalidTag, ValueError, KeyError):
             raise RowChanged(f"submission {number} of vault.db was changed after it was sealed") from None
+        if len(key) != KEY_BYTES:
+            raise RowChanged(f"the key of submission {number} of vault.db has {len(key)} bytes")
         return key
 
     def open_record(self, number: int, row: Submission, key: bytes, sealed: bytes) -> tuple[bytes, bytes]:
@@ -144,20 +148,25 @@ class Seal:
     def seal_frame(self, payload: bytes) -> bytes:
         """A journal's payload, sealed."""
         nonce = os.urandom(NONCE_BYTES)
-        vault = self.header.vault
-        return SEALED_FRAME + vault + nonce + self.journal.encrypt(nonce, payload, _JOURNAL + vault)
+        number = max(self.journal)
+        place = self.header.vault + u64(number)
+        return SEALED_FRAME + place + nonce + self.journal[number].encrypt(nonce, payload, _JOURNAL + place)
 
     def open_frame(self, frame: bytes) -> bytes:
         """A sealed payload, opened; `EvidenceError` if it was sealed for another vault or changed."""
-        vault, nonce, sealed = frame[1:17], frame[17 : 17 + NONCE_BYTES], frame[17 + NONCE_BYTES :]
+        place, nonce, sealed = frame[1:25], frame[25 : 25 + NONCE_BYTES], frame[25 + NONCE_BYTES :]
         try:
-            return self.journal.decrypt(nonce, sealed, _JOURNAL + vault)
-        except (InvalidTag, ValueError):
+            if place[:16] != self.header.vault:
+                raise EvidenceError("it was sealed for another vault")
+            return self.journal[int.from_bytes(place[16:], "big")].decrypt(nonce, sealed, _JOURNAL + place)
+        except (InvalidTag, ValueError, KeyError):
             raise EvidenceError("it was sealed for another vault, or changed") from None
 
 
-def read_header(stored: bytes, path: Path) -> Header:
+def read_header(stored: object, path: Path) -> Header:
     """The header of an encrypted vault; `SetupError` if it is malformed or out of bounds."""
+    if not isinstance(stored, bytes):
+        raise SetupError(f"{path} is damaged: its header is no bytes")
     try:
         return Header.parse(stored)
     except EvidenceError as error:

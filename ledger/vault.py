@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +20,18 @@ from typing import Any
 
 from ..schemas.errors import SetupError, UsageError
 from .config import LAYOUT_VERSION
-from .database import Database
+from .database import BUSY_MS, Database
+from .disk import storage
 from .sealing import SEALED_VERSION, RowChanged, Seal, read_header
 from .vaultkey import KEY_VARIABLE, PASSPHRASE_VARIABLE, Header, VaultKey, VaultLocked, wanted
 
 _log = logging.getLogger("plausible.ledger")
 
 VAULT_FILE = "vault.db"
+_PIECE, _PAGE, _CHUNK = 32, 4096, 1 << 20
+_FOLD_MS = 500
+_raw: dict[tuple[int, int], int] = {}
+"""Vault files that were searched, kept open: to close one would drop the locks SQLite holds on it in this process."""
 
 GENERATION = "generation"
 MODEL = "model"
@@ -54,6 +58,8 @@ CREATE INDEX submission_pixels ON submission (pixels)
 _COLUMNS = "s.key, s.kind, s.model, s.name, s.draw, s.pixels, s.file, s.commitment, s.secret, s.record, s.id"
 _SEALED = f"SELECT {_COLUMNS}, k.data_key, k.wrapped FROM submission s LEFT JOIN record_key k ON k.submission = s.id"  # noqa: S608
 _PLAIN = f"SELECT {_COLUMNS}, NULL, NULL FROM submission s"  # noqa: S608  (column names from this file)
+_BYTES, _INT = (bytes, type(None)), (int, type(None))
+_TYPES = (bytes, str, bytes, str, _INT, _BYTES, _BYTES, _BYTES, _BYTES, _BYTES, int, _INT, _BYTES)
 _INSERT = (
     "INSERT INTO submission (key, kind, model, name, draw, pixels, file, commitment, secret, record) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
@@ -91,7 +97,10 @@ class Vault:
         `SetupError` if it is absent or damaged, or plain although a key is given; `VaultLocked` if the key is missing
         or wrong.
         """
-        self.db = Database(path, ddl=VAULT_DDL, version=SEALED_VERSION, readonly=readonly)
+        # for every write, not for erasing alone: what is freed is wiped
+        self.db = Database(
+            path, ddl=VAULT_DDL, version=SEALED_VERSION, readonly=readonly, pragmas=("secure_delete = ON",)
+        )
         self._key = key
         self._seal: Seal | None = None
         self._locked = False
@@ -280,6 +289,8 @@ class Vault:
             seal = self.refresh()
             query = (_PLAIN if seal is None else _SEALED).replace("s.record", record)
             rows = self.db.rows(f"{query} {where}", values)
+            for row in rows:
+                _check_types(row)
             if seal is None:
                 self.refresh()  # were they sealed between the two, this says so: they must not look erased
                 return None, rows
@@ -316,6 +327,8 @@ class Vault:
     def last(self) -> int:
         """The highest id ever given, 0 for an empty vault."""
         row = self.db.row("SELECT seq FROM sqlite_sequence WHERE name = 'submission'")
+        if row is not None and not isinstance(row[0], int):
+            raise SetupError(f"{self.db.path} is damaged: its last number is none")
         return 0 if row is None else row[0]
 
     def record(self, commitment: bytes) -> tuple[bytes, bytes]:
@@ -363,6 +376,7 @@ class Vault:
         query = _PLAIN.replace("s.secret, s.record", "NULL, NULL") + " WHERE s.id > ? ORDER BY s.id LIMIT 256"
         while rows := self.db.rows(query, (last,)):
             for columns in rows:
+                _check_types(columns)
                 yield Submission(*columns[:-2])
             last = rows[-1][10]
 
@@ -376,11 +390,11 @@ class Vault:
             raise SetupError("the seeds of that epoch are gone from the vault")
         return found
 
-    def rewrite(self, row: Submission) -> None:
-        """Put another record under a row that is here, overwriting the pages; sealed anew where the vault is."""
-        self.db.command("PRAGMA secure_delete = ON")
+    def rewrite(self, row: Submission) -> bool:
+        """Put another record under a row that is here, sealed anew where the vault is; False as for `erase`."""
         with self.db.transaction() as connection:
             seal = self.refresh(lambda query: connection.execute(query).fetchall())
+            pieces = _pieces(connection, row.id, sealed=seal is not None)
             record = row.record
             if seal is not None:
                 key, record = seal.seal_record(row)
@@ -389,33 +403,98 @@ class Vault:
                     (seal.current, seal.seal_key(row.id, row, key), row.id),
                 )
             connection.execute("UPDATE submission SET record = ? WHERE id = ?", (record, row.id))
-        self.fold()
+        if seal is None:
+            # the row keeps its secret, so nothing tells what is left of the old record from the new one
+            pieces = []
+        return self._wiped(pieces, sealed=seal is not None)
 
-    def erase(self, commitment: bytes) -> None:
-        """Delete a record, its secret and its key, overwriting the pages. The log is never rewritten."""
-        self.db.command("PRAGMA secure_delete = ON")
+    def erase(self, commitment: bytes) -> bool:
+        """Delete a record, its secret and its key, overwriting the pages. The log is never rewritten.
+
+        SQLite moves rows between pages without wiping where they stood. So a plain vault's file is then rewritten
+        (VACUUM: as long as copying it, and as much space); an encrypted one's is searched for the sealed record and its
+        key, and rewritten only if one is found. False if they are still there then, or stand in a write-ahead log that
+        another process keeps in use: erase again when it is closed.
+        """
         with self.db.transaction() as connection:
             seal = self.refresh(lambda query: connection.execute(query).fetchall())
-            if seal is not None:
-                connection.execute(
-                    "DELETE FROM record_key WHERE submission = (SELECT id FROM submission WHERE commitment = ?)",
-                    (commitment,),
-                )
-            cursor = connection.execute(
-                "UPDATE submission SET record = NULL, secret = NULL WHERE commitment = ?", (commitment,)
-            )
-            if cursor.rowcount != 1:
+            found = connection.execute("SELECT id FROM submission WHERE commitment = ?", (commitment,)).fetchone()
+            if found is None:
                 raise SetupError("this vault has no record behind that entry")
-        self.fold()
+            pieces = _pieces(connection, found[0], sealed=seal is not None)
+            if seal is not None:
+                connection.execute("DELETE FROM record_key WHERE submission = ?", found)
+            connection.execute("UPDATE submission SET record = NULL, secret = NULL WHERE id = ?", found)
+        return self._wiped(pieces, sealed=seal is not None)
+
+    def _wiped(self, pieces: Sequence[bytes], *, sealed: bool) -> bool:
+        if sealed and self.fold() and not _stands(self.db.path, pieces):
+            return True
+        self.db.command("VACUUM")
+        return self.fold() and not _stands(self.db.path, pieces)
 
     def fold(self) -> bool:
         """Empty the write-ahead log, where deleted bytes still stand; False if a reader kept it from being emptied."""
-        for _ in range(5):
+        # a reader is waited for, but not as long as a writer would be
+        self.db.command(f"PRAGMA busy_timeout = {_FOLD_MS}")
+        try:
             if self.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0:
                 return True
-            time.sleep(0.05)
+        finally:
+            self.db.command(f"PRAGMA busy_timeout = {BUSY_MS}")
         _log.warning("%s-wal is in use and keeps what was deleted until its last user closes it", self.db.path)
         return False
+
+    def require_folded(self, done: str, then: str) -> None:
+        """`fold`, or `SetupError`: what was replaced must not stay readable beside what replaces it."""
+        if not self.fold():
+            raise SetupError(
+                f"{done}, but another process reads {self.db.path} and the old bytes stand in its write-ahead log: "
+                f"close it, {then}"
+            )
+
+
+def _check_types(columns: Sequence[Any]) -> None:
+    """A file that others made need not have strict tables; `RowChanged` for values of other types than theirs."""
+    *_, number, data_key, wrapped = columns
+    fits = all(isinstance(value, kinds) for value, kinds in zip(columns, _TYPES, strict=True))
+    if not fits or number < 0 or (data_key is None) != (wrapped is None):
+        raise RowChanged(f"submission {number!r} of vault.db has values of other types than its columns")
+
+
+def _pieces(connection: sqlite3.Connection, number: int, *, sealed: bool) -> list[bytes]:
+    """What must not be found in the file any more: secret or key, and of a sealed record the part beside it."""
+    row = connection.execute("SELECT secret, record FROM submission WHERE id = ?", (number,)).fetchone()
+    if row is None:
+        return []
+    secret, record = row
+    pieces: list[bytes] = [] if secret is None else [secret]
+    if sealed:
+        found = connection.execute("SELECT wrapped FROM record_key WHERE submission = ?", (number,)).fetchone()
+        pieces += [] if found is None else [found[0]]
+    if sealed and record is not None:
+        # the rest lies in overflow pages, which SQLite never moves and wipes when they are freed. Records in the clear
+        # resemble each other: there only the secret is telling
+        pieces += [record[start : start + _PIECE] for start in range(0, min(len(record), _PAGE), _PAGE // 8)]
+    return [piece for piece in pieces if len(piece) >= _PIECE // 2]
+
+
+def _stands(path: Path, pieces: Sequence[bytes]) -> bool:
+    """Whether one of these pieces stands anywhere in the file, in use or not."""
+    if not pieces:
+        return False
+    found = path.stat()
+    descriptor = _raw.get((found.st_dev, found.st_ino))
+    if descriptor is None:
+        descriptor = _raw[found.st_dev, found.st_ino] = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    overlap, position, tail = max(map(len, pieces)) - 1, 0, b""
+    with storage(f"reading {path}"):
+        while chunk := os.pread(descriptor, _CHUNK, position):
+            data = tail + chunk
+            if any(piece in data for piece in pieces):
+                return True
+            tail, position = data[len(data) - overlap :], position + len(chunk)
+    return False
 
 
 def _clear(row: Submission) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..schemas.errors import EvidenceError, PeerError, PlausibleError, SetupError, UsageError
@@ -98,6 +98,11 @@ def _breathe() -> None:
     time.sleep(0.00005)
 
 
+def _without_record(submission: Submission) -> Submission:
+    """What following an entry needs; records and secrets stay in memory no longer than it takes to store them."""
+    return replace(submission, record=None, secret=None)
+
+
 class Writer:
     """See the module. Thread-safe; `close` must be called (an exit handler does, a kill does not)."""
 
@@ -132,7 +137,7 @@ class Writer:
             self.vault.close()
             self.state.close()
             raise
-        self.journal = Journal(spool, self.vault.seal)
+        self.journal = Journal(spool, lambda: self.vault.seal)
         self.draws = DrawPool(self.state, keep=8 * BLOCK, blocks=16) if self._spooling else DrawPool(self.state)
         self._lock = SequencerLock(directory / LOCK_FILE)
         self._sequencer: Sequencer | None = None
@@ -194,6 +199,12 @@ class Writer:
         if self._sleeping:
             self._wake.set()
         return receipt
+
+    def erase(self, commitment: bytes) -> bool:
+        """`Vault.erase`, after the journal was emptied into the vault: a copy there would come back."""
+        with self._busy:
+            self._flush_journal()
+            return self.vault.erase(commitment)
 
     def later(self, task: Callable[[], None]) -> None:
         """Run `task` in the writer's thread after its next round; it must not raise."""
@@ -406,7 +417,7 @@ class Writer:
             return
         for submission, receipt in sealed:
             receipt.moved_to(QUEUED)
-            self._queued[submission.key] = (-1, submission)
+            self._queued[submission.key] = (-1, _without_record(submission))
 
     def _spool(self, sealed: Sequence[tuple[Submission, Receipt]], reason: PlausibleError) -> None:
         try:
@@ -419,7 +430,7 @@ class Writer:
         self._retry_at = time.monotonic() + RETRY_SECONDS
         for submission, receipt in sealed:
             receipt.moved_to(SPOOLED)
-            self._queued[submission.key] = (-1, submission)
+            self._queued[submission.key] = (-1, _without_record(submission))
         _log.warning("%d generations spooled to %s: %s", len(sealed), self.journal.path, reason)
         if not self._spool_warned:
             self._spool_warned = True

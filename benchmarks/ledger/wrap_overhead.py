@@ -6,12 +6,16 @@ reading states and hashing its picture itself, and for sharing the interpreter w
 commits and cosigns (three witnesses in process) while the block runs. Everything is on a real disk with real flushes.
 Times on a machine that others use are theirs too; the CPU columns are not: what the calling thread itself spends more a
 call, and what the whole process spends more an entry, flushing included.
+
+`--encrypted` measures the same with an encrypted vault in the same run, and adds what appending costs beneath the
+wrapping: `Vault.add` of submissions of a real record's size, plain and encrypted in turn, in batches of 1 and 1,000.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -24,6 +28,8 @@ import torch
 from plausible.attribution.generators import save_model_folder
 from plausible.attribution.generators.dcgan import DCGAN64
 from plausible.ledger import Ledger
+from plausible.ledger.vault import GENERATION, Submission, Vault
+from plausible.ledger.vaultkey import VaultKey
 
 SAMPLING = {"output_range": [-1, 1], "rounding": "mul127.5_add128_trunc"}
 
@@ -46,30 +52,79 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=20, help="calls in a block")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--limit-ms", type=float, default=1.0)
+    parser.add_argument("--encrypted", action="store_true", help="with an encrypted vault too")
+    parser.add_argument("--json", action="store_true", help="only the JSON document, on stdout")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     module = DCGAN64().eval()
     with tempfile.TemporaryDirectory(prefix="wrap-overhead-") as folder, torch.inference_mode():
         save_model_folder(Path(folder) / "model", "faces", module, "dcgan-64", {}, SAMPLING)
-        witnesses = ("one.example/w", "two.example/w", "three.example/w")
-        with Ledger.init(Path(folder) / "l", author="models.example/studio", witnesses=witnesses) as ledger:
-            ledger.register_model("faces", folder=Path(folder) / "model")
-            rows = {}
-            for name, wrapped in (
-                ("latent given", ledger.wrap(module, model="faces", latent="z")),
-                ("latent drawn", ledger.wrap(module, model="faces", latent="z")),
-            ):
-                rows[name] = compare(ledger, module, wrapped, options, drawn=name == "latent drawn")
-            counters = ledger.counters
-            ledger.flush()
-            assert counters.failed == 0 and counters.accepted == counters.submitted, counters
-    for name, row in rows.items():
-        print(f"{name}: " + "  ".join(f"{key} {value:.3f}" for key, value in row.items()))
-    print(json.dumps({"format": "plausible.bench.wrap_overhead/1", "limit_ms": options.limit_ms, "rows": rows}))
+        keys = {"": None, ", encrypted": VaultKey(os.urandom(32), passphrase=False)}
+        rows: dict[str, dict[str, float]] = {}
+        for ending, key in keys.items() if options.encrypted else [("", None)]:
+            rows |= wrapped_rows(Path(folder), module, key, ending, options)
+        appends = [append_row(Path(folder), batch, keys) for batch in (1, 1000)] if options.encrypted else []
+    document = {"format": "plausible.bench.wrap_overhead/1", "limit_ms": options.limit_ms, "rows": rows}
+    if appends:
+        document["vault_add"] = appends
+    if not options.json:
+        for name, row in rows.items():
+            print(f"{name}: " + "  ".join(f"{key} {value:.3f}" for key, value in row.items()))
+        for row in appends:
+            print("vault add: " + "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
+    print(json.dumps(document))
     worst = max(row["overhead_ms"] for row in rows.values())
     print(f"median overhead {worst:.3f} ms a call, limit {options.limit_ms} ms", file=sys.stderr)
     return 0 if worst < options.limit_ms else 1
+
+
+def wrapped_rows(
+    folder: Path, module: Any, key: VaultKey | None, ending: str, options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """One ledger, with a plain or an encrypted vault: a row with latents given and one with latents drawn."""
+    rows: dict[str, dict[str, float]] = {}
+    witnesses = ("one.example/w", "two.example/w", "three.example/w")
+    place = folder / f"l{ending[2:]}"
+    with Ledger.init(place, author="models.example/studio", witnesses=witnesses, vault_key=key) as ledger:
+        ledger.register_model("faces", folder=folder / "model")
+        for name in ("latent given", "latent drawn"):
+            wrapped = ledger.wrap(module, model="faces", latent="z")
+            rows[name + ending] = compare(ledger, module, wrapped, options, drawn=name == "latent drawn")
+        counters = ledger.counters
+        ledger.flush()
+        assert counters.failed == 0 and counters.accepted == counters.submitted, counters
+    return rows
+
+
+def append_row(folder: Path, batch: int, keys: dict[str, VaultKey | None], rounds: int = 15) -> dict[str, float]:
+    """`Vault.add` of `batch` submissions with records of 2 kB: medians in ms, plain and encrypted in turn."""
+    names = {"": "plain", ", encrypted": "encrypted"}
+    vaults = {names[e]: Vault.create(folder / f"{batch}-{names[e]}.db", key=key) for e, key in keys.items()}
+    wall: dict[str, list[float]] = {name: [] for name in vaults}
+    cpu: dict[str, list[float]] = {name: [] for name in vaults}
+    for number in range(rounds + 1):
+        for name, vault in vaults.items():
+            rows = [
+                Submission(
+                    os.urandom(16), GENERATION, bytes(32), "m", number * batch + i, os.urandom(32), None,
+                    os.urandom(32), os.urandom(32), os.urandom(2048),
+                )
+                for i in range(batch)
+            ]  # fmt: skip
+            start, used = time.perf_counter(), time.process_time()
+            vault.add(rows)
+            if number:
+                cpu[name].append(time.process_time() - used)
+                wall[name].append(time.perf_counter() - start)
+    for vault in vaults.values():
+        vault.close()
+    row = {"batch": float(batch), "n": float(rounds)}
+    for name in vaults:
+        row[f"{name}_ms"] = statistics.median(wall[name]) * 1e3
+        row[f"{name}_cpu_ms"] = statistics.median(cpu[name]) * 1e3
+    row["cpu_us_more_a_row"] = (row["encrypted_cpu_ms"] - row["plain_cpu_ms"]) / batch * 1e3
+    return row
 
 
 def compare(ledger: Ledger, module: Any, wrapped: Any, options: argparse.Namespace, *, drawn: bool) -> dict[str, float]:

@@ -8,6 +8,7 @@ hold nothing that is read.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from pathlib import Path
 
@@ -23,9 +24,11 @@ def structure(path: Path, ddl: str | None, remedy: str, found: Findings) -> bool
     if not path.is_file():
         found.unread(name, "it is missing", remedy)
         return False
+    # not by opening it: closing a file drops the locks SQLite holds on it elsewhere in this process
+    if not os.access(path, os.R_OK):
+        found.unread(name, "it cannot be read")
+        return False
     try:
-        with path.open("rb") as file:
-            file.read(1)
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
             problems = [row[0] for row in db.execute(f"PRAGMA integrity_check({_PROBLEMS})")]
             for problem in problems if problems != ["ok"] else []:
@@ -34,9 +37,6 @@ def structure(path: Path, ddl: str | None, remedy: str, found: Findings) -> bool
                 found.false(name, f"row {rowid} of {table} names a row of {parent} that is not there", remedy)
             if ddl is not None and _shape(db) != _expected(ddl):
                 found.false(name, "its tables are not those that this program makes", remedy)
-    except OSError as error:
-        found.unread(name, f"it cannot be read: {error.strerror}")
-        return False
     except sqlite3.Error as error:
         found.false(name, f"SQLite: {error}", remedy)
         return False

@@ -181,7 +181,7 @@ def _witness(
 
 def check_journal(directory: Path, config: LedgerConfig, seal: Seal | None, found: Findings) -> None:
     """The spool: whole submissions only. `seal` opens what was sealed."""
-    journal = Journal(ledger_path(directory, config.spool), seal)
+    journal = Journal(ledger_path(directory, config.spool), lambda: seal)
     try:
         contents = journal.read()
     except VaultLocked as error:

@@ -138,6 +138,13 @@ class _Check:
         waiting = taken is not None and submission.id > taken
         if len(submission.key) != 16:
             self._false(submission, "its key has not 16 bytes")
+        # the model's column of a key's row holds no digest
+        digests = (submission.pixels, submission.file, submission.commitment)
+        if submission.kind not in KEY_SUBMISSIONS:
+            digests += (submission.model,)
+        if any(value is not None and len(value) != 32 for value in digests):
+            self._false(submission, "a digest has not 32 bytes")
+            return False
         if submission.kind == MODEL:
             self._model(submission, waiting)
             return False

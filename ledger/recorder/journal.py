@@ -3,8 +3,9 @@
     plausible.journal/1\n
     u32 length || first 8 bytes of SHA-256(payload) || payload        repeated; payload = JSON of one submission
 
-Where the vault is encrypted the payload is sealed with the vault's journal key (sealing.py), which no rotation
-replaces: what was spooled before one is taken in after it. A sealed payload that does not open stays where it is.
+Where the vault is encrypted the payload is sealed with the vault's newest journal key (sealing.py); the older ones stay
+in the vault, so what was spooled before a rotation is taken in after it. A sealed payload that does not open stays
+where it is.
 
 Append-only, fsynced before `append` returns. A torn tail (the machine died in the middle of a write) is found by length
 and checksum, moved aside to `NAME.torn-N` and reported; the whole entries before it are kept. It is as private as the
@@ -52,7 +53,8 @@ class Contents:
 class Journal:
     """A journal file. Several processes may share it: every access holds the file's lock."""
 
-    def __init__(self, path: Path, seal: Seal | None = None) -> None:
+    def __init__(self, path: Path, seal: Callable[[], Seal | None] = lambda: None) -> None:
+        """`seal` gives the vault's keys as they stand when they are needed; None for a plain vault."""
         self.path = path
         self._seal = seal
 
@@ -65,7 +67,8 @@ class Journal:
 
     def append(self, submissions: Sequence[Submission]) -> None:
         """Make submissions durable here; raises `SetupError` if that fails too."""
-        data = b"".join(_frame(s, self._seal) for s in submissions)
+        seal = self._seal()
+        data = b"".join(_frame(s, seal) for s in submissions)
         with self._open() as descriptor, storage(f"writing the journal {self.path}"):
             end = os.fstat(descriptor).st_size
             if end == 0:
@@ -85,7 +88,7 @@ class Journal:
         if not self.exists():
             return Contents((), 0, 0)
         with storage(f"reading the journal {self.path}"):
-            return parse(self.path.read_bytes(), str(self.path), self._seal)
+            return parse(self.path.read_bytes(), str(self.path), self._seal())
 
     def flush(self, take: Callable[[Sequence[Submission]], None]) -> tuple[int, int]:
         """Hand everything to `take` (which must make it durable), then empty the file.
@@ -97,7 +100,7 @@ class Journal:
         with self._open() as descriptor:
             with storage(f"reading the journal {self.path}"):
                 data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-            contents = parse(data, str(self.path), self._seal)
+            contents = parse(data, str(self.path), self._seal())
             for start in range(0, len(contents.submissions), 1000):
                 take(contents.submissions[start : start + 1000])
             with storage(f"writing the journal {self.path}"):

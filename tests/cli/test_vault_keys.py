@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
+import select
+import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -88,3 +94,62 @@ def test_backup_and_restore(pd, studio) -> None:
     refused = pd("vault", "restore", "v.backup", "--ledger", ledger)
     assert refused.code == 4
     assert "no backup of a vault" in refused.sentence()
+
+
+def typed(arguments: list[str], answers: list[str], folder: Path) -> tuple[int, str]:
+    """`pd` on a terminal of its own, each question answered: (exit code, all that the terminal showed)."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.execv(sys.executable, [sys.executable, "-m", "plausible.cli", *arguments])
+    shown = b""
+    try:
+        for answer in answers:
+            asked = b""
+            while not asked.endswith(b": "):
+                assert select.select([terminal], [], [], 60)[0], asked
+                asked += os.read(terminal, 1024)
+            shown += asked
+            # getpass turns the echo off before it asks
+            assert not termios.tcgetattr(terminal)[3] & termios.ECHO
+            os.write(terminal, answer.encode() + b"\n")
+        with contextlib.suppress(OSError):  # the other end is closed
+            while data := os.read(terminal, 1024):
+                shown += data
+    finally:
+        os.close(terminal)
+        _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), shown.decode()
+
+
+@pytest.mark.skipif(not hasattr(os, "forkpty"), reason="no pseudo-terminals here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_passphrase_is_asked_for_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(entry for entry in sys.path if entry))
+    init = ["init", "a.ledger", "--author", "models.example/studio", "--vault-passphrase"]
+    code, shown = typed(init, ["long enough to be one", "long enough to be two"], tmp_path)
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert "the two passphrases differ" in shown
+    code, shown = typed(init, ["long enough to be one"] * 2, tmp_path)
+    assert code == 0, shown
+    assert "long enough" not in shown
+    code, shown = typed(["vault", "list", "--ledger", "a.ledger"], ["long enough to be two"], tmp_path)
+    assert code == 4
+    assert "the passphrase is wrong" in shown and "long enough" not in shown
+    code, shown = typed(["fsck", "a.ledger"], ["long enough to be one"], tmp_path)
+    assert code == 0 and ": sound" in shown, shown
+
+
+def test_fsck_without_the_key(pd, studio, monkeypatch) -> None:
+    assert pd("vault", "encrypt", "--ledger", studio.ledger, "--vault-key", "k").code == 0
+    refused = pd("fsck", studio.ledger, "--json")
+    assert refused.code == 4
+    found = refused.document()
+    assert found["sound"] is False
+    assert "were not read" in found["findings"][0]["what"]
+    monkeypatch.setenv("PD_VAULT_KEY", "k")
+    assert pd("fsck", studio.ledger).code == 0
+    Path("k").chmod(0o640)
+    refused = pd("fsck", studio.ledger)
+    assert refused.code == 4
+    assert "is open to others (mode 0640): chmod 600 it" in refused.sentence()

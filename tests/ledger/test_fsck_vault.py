@@ -147,7 +147,7 @@ def test_a_sealed_journal_is_read_with_the_key_only(ledger: Path) -> None:
         row = Submission(
             os.urandom(16), GENERATION, bytes(32), "m", 90, bytes(32), None, os.urandom(32), os.urandom(32), b"{}"
         )
-        Journal(ledger / "spool.journal", vault.seal).append([row])
+        Journal(ledger / "spool.journal", lambda: vault.seal).append([row])
     report = check_ledger(ledger, vault_key=KEY)
     assert report.findings == () and any("1 generations wait" in note for note in report.notes)
     report = check_ledger(ledger)

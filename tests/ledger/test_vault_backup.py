@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from plausible.ledger import Ledger
 from plausible.ledger.backup import MAGIC, Manifest, read_manifest, restore_backup, write_backup
+from plausible.ledger.fsck import check_ledger
 from plausible.ledger.rekey import encrypt_vault, rotate_vault
 from plausible.ledger.vault import Vault
 from plausible.ledger.vaultkey import VaultKey
@@ -107,6 +109,63 @@ def test_records_go_back_into_a_vault_that_was_encrypted_since(tmp_path: Path) -
         assert indexes(path, OTHER) == [1, 3]
         assert restore_backup(path, source, key=OTHER, backup_key=backup_key).added == 1
         assert indexes(path, OTHER) == [1, 2, 3]
+
+
+def test_a_plain_backup_is_not_put_in_the_clear_where_a_key_is_named(tmp_path: Path) -> None:
+    path, file = studio(tmp_path), tmp_path / "vault.backup"
+    write_backup(path, file)
+    lose(path)
+    assert restore_backup(path, file, key=KEY).placed
+    assert b'"rng"' not in (path / "vault.db").read_bytes()
+    assert indexes(path, KEY) == [1, 2, 3]
+    assert check_ledger(path, vault_key=KEY).findings == ()
+
+
+def test_a_restored_vault_signs_nothing_twice(tmp_path: Path) -> None:
+    """With all it waits for in the backup, and the log further by then: every entry stays the one that was signed."""
+    path, file = studio(tmp_path), tmp_path / "vault.backup"
+    write_backup(path, file)
+    record(path, 4)
+    with Ledger.open(path, mode="read") as ledger:
+        before = [ledger.entry(index) for index in range(5)]
+    lose(path)
+    (path / "vault.db").write_bytes(file.read_bytes()[-read_manifest(file).length :])
+    with pytest.raises(SetupError, match="is older than state"):
+        Ledger.open(path)
+    lose(path)
+    restore_backup(path, file, accept_loss=True)
+    record(path, 5)
+    with Ledger.open(path, mode="read") as ledger:
+        assert [ledger.entry(index) for index in range(5)] == before
+        assert ledger.checkpoint().size == 6
+    found = check_ledger(path).findings
+    assert [finding.file for finding in found] == ["vault.db"] and "1 own entries" in found[0].what
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["merged", "placed"])
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
+def test_a_backup_in_the_clear_brings_nothing_that_is_then_signed(
+    tmp_path: Path, key: VaultKey | None, gone: bool
+) -> None:
+    """Whoever can write to a plain backup could else have any entry logged in the author's name."""
+    path, file = studio(tmp_path), tmp_path / "vault.backup"
+    if key is not None:
+        encrypt_vault(path, key)
+    shutil.copy(path / "vault.db", tmp_path / "kept.db")
+    vault = Vault(path / "vault.db", key=key)
+    waiting = replace(vault.rows_after(3)[0], key=bytes(16), draw=4000, commitment=bytes(32), record=None, secret=None)
+    vault.add([replace(waiting, kind="model", name="forged", draw=None, pixels=None, commitment=None)])
+    vault.close()
+    write_backup(path, file)
+    lose(path)
+    if not gone:
+        shutil.copy(tmp_path / "kept.db", path / "vault.db")
+    done = restore_backup(path, file, key=key)
+    assert done.unlogged == (0 if key is not None else 1)
+    record(path, 4, key=key)
+    with Ledger.open(path, mode="read", vault_key=key) as ledger:
+        assert any(model.name == "forged" for model in ledger.models()) == (key is not None)
+        assert ledger.checkpoint().size == (6 if key is not None else 5)
 
 
 def test_a_vault_older_than_the_log_is_taken_only_when_asked(tmp_path: Path) -> None:

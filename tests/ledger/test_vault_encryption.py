@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import sqlite3
+import time
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from plausible.ledger import Ledger
+from plausible.ledger.entry import parse_entry
+from plausible.ledger.fsck import check_ledger
+from plausible.ledger.proof import TlogProof, verify_proof
 from plausible.ledger.recorder.journal import Journal
 from plausible.ledger.rekey import encrypt, encrypt_vault, rotate_data, rotate_vault, rotate_wrapping, status
+from plausible.ledger.tree import hash_leaf
 from plausible.ledger.vault import GENERATION, MODEL, Submission, Vault
 from plausible.ledger.vaultkey import KEY_VARIABLE, PASSPHRASE_VARIABLE, Header, Kdf, VaultKey, VaultLocked
 from plausible.schemas.errors import EvidenceError, PlausibleError, SetupError, UsageError
@@ -310,24 +318,110 @@ def test_key_files(tmp_path: Path) -> None:
 # --- erasing ---
 
 
-def test_an_erased_record_leaves_no_bytes_and_no_key(tmp_path: Path) -> None:
-    path = tmp_path / "vault.db"
-    rows = filled(path)
+def raw(path: Path, number: int) -> list[bytes]:
+    """What must be gone when this row is erased, as it stands in the file: its key or secret, and its record."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        sealed, wrapped = connection.execute(
-            "SELECT record, wrapped FROM submission JOIN record_key ON submission = id WHERE id = 3"
-        ).fetchone()
-    assert sealed in on_disk(path) and wrapped in on_disk(path)
-    vault = Vault(path, key=KEY)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        record, secret = connection.execute("SELECT record, secret FROM submission WHERE id = ?", (number,)).fetchone()
+        if version == 1:
+            return [record, secret]
+        return [
+            record,
+            connection.execute("SELECT wrapped FROM record_key WHERE submission = ?", (number,)).fetchone()[0],
+        ]
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
+def test_an_erased_record_leaves_no_bytes_and_no_key(tmp_path: Path, key: VaultKey | None) -> None:
+    path = tmp_path / "vault.db"
+    rows = filled(path, key=key)
+    pieces = raw(path, 3)
+    assert all(piece in on_disk(path) for piece in pieces)
+    vault = Vault(path, key=key)
     assert rows[2].commitment is not None
-    vault.erase(rows[2].commitment)
-    assert sealed not in on_disk(path) and wrapped not in on_disk(path)
+    assert vault.erase(rows[2].commitment)
+    assert not any(piece in on_disk(path) for piece in pieces)
     with pytest.raises(UsageError, match="erased"):
         vault.record(rows[2].commitment)
     assert list(vault.generations()) == [row for row in expected(rows) if row[0] != rows[2].commitment]
     with pytest.raises(SetupError, match="no record"):
         vault.erase(bytes(32))
     vault.close()
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
+def test_erased_records_leave_nothing_however_sqlite_moved_them(tmp_path: Path, key: VaultKey | None) -> None:
+    """Pages merge while their neighbours are erased, and rows are put back between others: copies must not stay."""
+    path, random = tmp_path / "vault.db", Random(5)
+    sizes = [random.choice((40, 300, 900, 5000, 20000)) for _ in range(60)]
+    rows = [replace(submission(number), record=random.randbytes(size)) for number, size in enumerate(sizes)]
+    vault = Vault.create(path, key=key)
+    vault.add(rows)
+    back = random.sample(range(60), 15)
+    with vault.db.transaction() as connection:
+        for number in back:
+            connection.execute("DELETE FROM submission WHERE id = ?", (number + 1,))
+            if key is not None:
+                connection.execute("DELETE FROM record_key WHERE submission = ?", (number + 1,))
+    vault.put_back([replace(rows[number], id=number + 1) for number in back])
+    pieces: list[bytes] = []
+    for number in random.sample(range(60), 40):
+        pieces += raw(path, number + 1)
+        commitment = rows[number].commitment
+        assert commitment is not None
+        assert vault.erase(commitment)
+    data = on_disk(path)
+    for piece in pieces:
+        assert not any(piece[start : start + 32] in data for start in range(0, max(1, len(piece) - 31), 32))
+    assert len(list(vault.generations())) == 20
+    vault.close()
+
+
+def test_a_reader_that_keeps_the_old_bytes_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "vault.db"
+    rows = filled(path)
+    pieces = raw(path, 3)
+    vault, reader = Vault(path, key=KEY), Vault(path, key=KEY, readonly=True)
+    with reader.db.snapshot():
+        reader.last()
+        assert rows[2].commitment is not None
+        assert not vault.erase(rows[2].commitment)
+        assert any(piece in on_disk(path) for piece in pieces)
+        with pytest.raises(SetupError, match="another process reads"):
+            rotate_wrapping(path, KEY, OTHER)
+    reader.close()
+    vault.close()
+    assert not any(piece in on_disk(path) for piece in pieces), "they go with the write-ahead log"
+    assert len(contents(path, OTHER)) == 4
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
+def test_an_erased_record_is_nowhere_in_a_ledger(tmp_path: Path, key: VaultKey | None) -> None:
+    """Every file of the directory is searched, while the writer runs; the log stays sound, a proof stays good."""
+    path = tmp_path / "a.ledger"
+    with Ledger.init(path, author=AUTHOR, witnesses=("w.example/1",), vault_key=key) as ledger:
+        ledger.register_model("m", manifest=manifest())
+        for number in (1, 2):
+            prompt = f"{TEXT.decode()} {number}"
+            ledger.append(image=picture(number), model="m", extra={"prompt": prompt}).wait(timeout=60)
+        commitment = parse_entry(ledger.entry(1)).generation
+        assert commitment is not None
+        record, secret = ledger.vault.record(commitment.commitment)
+        # a copy in the journal too, as a kill between taking it into the vault and emptying the journal leaves it
+        row = next(r for r in ledger.vault.rows_after(0) if r.commitment == commitment.commitment)
+        Journal(path / "spool.journal", lambda: ledger.vault.seal).append([row])
+        pieces = [record[:400], secret, *raw(path / "vault.db", row.id)]
+        proof = ledger.proof(1)
+        assert ledger.erase(1)
+        everything = b"".join(file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file())
+        assert not any(piece in everything for piece in pieces)
+        assert b"prompt that nobody else may read 1" not in everything
+        with pytest.raises(UsageError, match="erased"):
+            ledger.opening(1)
+        assert ledger.proof(1) == proof
+        assert verify_proof(TlogProof.parse(proof), hash_leaf(ledger.entry(1)), ledger.policy)
+        assert ledger.opening(2)
+    assert check_ledger(path, vault_key=key).findings == ()
 
 
 # --- encrypting and rotating ---
@@ -461,6 +555,38 @@ def test_an_open_plain_vault_notices_that_it_was_encrypted(tmp_path: Path) -> No
     assert contents(path, KEY) == expected(rows)
 
 
+@pytest.mark.long
+def test_kills_at_any_moment_lose_nothing(tmp_path: Path) -> None:
+    """Also in the middle of a transaction: 12 runs each, killed after 0 to 120 ms of work."""
+    random = Random(3)
+    for what, first in (("encrypt", None), ("rotate", KEY), ("both", KEY)):
+        for number in range(12):
+            path = tmp_path / f"{what}-{number}" / "vault.db"
+            path.parent.mkdir()
+            rows = filled(path, 900, first)
+            child = start(path, "rekey", what, "0")
+            assert first_line(child) == "starting"
+            time.sleep(random.random() * 0.12)
+            child.kill()
+            finish(child)
+            # the new key opens it if the last step was reached, the old one before it
+            key = KEY
+            with contextlib.suppress(SetupError):
+                Vault(path, key=OTHER).close()
+                key = OTHER
+            if not status(path).encrypted:
+                assert contents(path, None) == expected(rows), "nothing had begun"
+                continue
+            assert contents(path, key) == expected(rows)
+            if not status(path).complete:
+                encrypt(path, key)
+            rotate_data(path, key)
+            found = status(path)
+            assert (found.complete, found.data_keys, found.left) == (True, 1, 0)
+            assert contents(path, key) == expected(rows)
+            assert TEXT not in on_disk(path)
+
+
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 @pytest.mark.parametrize("what", ["encrypt", "rotate"])
 def test_a_kill_at_every_step_loses_nothing(tmp_path: Path, what: str, number: int) -> None:
@@ -522,7 +648,7 @@ def test_what_is_spooled_is_sealed_and_waits_for_the_key(tmp_path: Path) -> None
     encrypt_vault(path, KEY)
     rows = [submission(number) for number in range(3)]
     vault = Vault(path / "vault.db", key=KEY)
-    journal = Journal(path / "spool.journal", vault.seal)
+    journal = Journal(path / "spool.journal", lambda: vault.seal)
     journal.append(rows)
     vault.close()
     data = (path / "spool.journal").read_bytes()
@@ -540,6 +666,29 @@ def test_what_is_spooled_is_sealed_and_waits_for_the_key(tmp_path: Path) -> None
         for row in rows:
             assert row.commitment is not None
             assert ledger.vault.record(row.commitment) == (row.record, row.secret)
+
+
+def test_a_journal_key_is_replaced_with_the_data_key(tmp_path: Path) -> None:
+    """Whoever has an old key must not read what is spooled later; what was spooled before still opens."""
+    path = tmp_path / "vault.db"
+    filled(path)
+    running = Vault(path, key=KEY)
+    old = running.seal
+    assert old is not None
+    before, after, late = submission(20), submission(21), submission(22)
+    journal = Journal(tmp_path / "journal", lambda: running.seal)
+    journal.append([before])
+    rotate_data(path, KEY)
+    journal.append([late])  # a process that has not noticed yet
+    now = Vault(path, key=KEY)
+    Journal(tmp_path / "journal", lambda: now.seal).append([after])
+    assert Journal(tmp_path / "journal", lambda: now.seal).read().submissions == (before, late, after)
+    with pytest.raises(SetupError, match="changed"):
+        Journal(tmp_path / "journal", lambda: old).read()
+    running.refresh()
+    assert journal.flush(running.add) == (3, 0)
+    now.close()
+    running.close()
 
 
 def test_a_spool_in_the_clear_is_taken_in_when_the_vault_is_encrypted(tmp_path: Path) -> None:
@@ -571,6 +720,52 @@ def test_a_vault_encrypted_under_a_running_writer_loses_nothing(tmp_path: Path, 
         again.flush()
         assert again.checkpoint().size == 1 + spooled
     assert spooled == (1 if on_error == "spool" else 0)
+
+
+def _append_in_child(ledger: Ledger, pipe: Any) -> None:
+    receipt = ledger.append(image=picture(7), model="m", extra={"prompt": TEXT.decode()}).wait("witnessed", 60)
+    pipe.send((receipt.state, ledger.sequencing))
+    pipe.close()
+    ledger.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_has_the_key(tmp_path: Path) -> None:
+    """Given as a value, which no environment variable and no terminal gives a child again."""
+    path = tmp_path / "a.ledger"
+    context = multiprocessing.get_context("fork")
+    with Ledger.init(path, author=AUTHOR, vault_key=PASSPHRASE) as ledger:
+        ledger.register_model("m", manifest=manifest())
+        before = ledger.append(image=picture(1), model="m")
+        here, there = context.Pipe()
+        child = context.Process(target=_append_in_child, args=(ledger, there))
+        child.start()
+        assert here.recv() == ("witnessed", False)
+        child.join(60)
+        assert child.exitcode == 0
+        assert before.wait("witnessed", 60).index in (1, 2)
+        assert sorted(record.extra is not None for _, _, record in ledger.records()) == [False, True]
+    assert TEXT not in on_disk(path / "vault.db")
+
+
+def test_a_second_process_takes_the_key_from_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.ledger"
+    key = VaultKey.make_file(tmp_path / "k")
+    with Ledger.init(path, author=AUTHOR, vault_key=key) as ledger:
+        ledger.register_model("m", manifest=manifest())
+        child = start(path, "append", "2")
+        _, errors = finish(child)
+        assert child.returncode != 0 and "no key was given" in errors
+        monkeypatch.setenv(KEY_VARIABLE, str(tmp_path / "k"))
+        output, errors = finish(start(path, "append", "2"))
+        assert output.split()[::2] == ["witnessed", "witnessed"], errors
+        assert len(list(ledger.records())) == 2
+
+
+def test_a_key_in_the_environment_encrypts_a_new_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PASSPHRASE_VARIABLE, "correct horse battery")
+    Ledger.init(tmp_path / "a.ledger", author=AUTHOR).close()
+    assert status(tmp_path / "a.ledger" / "vault.db").encrypted
 
 
 def test_nobody_rotates_beside_a_writer(tmp_path: Path) -> None:
