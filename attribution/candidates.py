@@ -130,7 +130,7 @@ def search_again(
             if progress is not None:
                 progress("further searches", number * each + further + 1, each * len(candidates))
             other = replace(settings, seed=settings.seed + (further + 1) * SEARCH_STEP)
-            found = _further(pixels, generator, found, other)
+            found = _further(pixels, generator, found, scope, other)
             if found.finding.state == "budget" or found.finding.exact or near_again(found.finding, scope):
                 break
         out[number] = found
@@ -146,24 +146,37 @@ def search_again(
     return out, checks
 
 
-def _further(pixels: Pixels, generator: Generator, candidate: Candidate, settings: Settings) -> Candidate:
-    """The candidate after one more search as the scope asks for it."""
+def _further(pixels: Pixels, generator: Generator, candidate: Candidate, scope: Scope, settings: Settings) -> Candidate:
+    """The candidate after one more search as the scope asks for it.
+
+    Under relaxed that is the one up to a change, which no change at all is a case of; plain inversion, which alone
+    gives the certificate, follows where it comes near.
+    """
     output, finding = generator.output, candidate.finding
     probe, changed = fitted(pixels, output.height, output.width, output.channels)
+    finding = replace(finding, searches=finding.searches + 1)
+    if settings.relaxed:
+        relaxed = invert_relaxed(
+            probe, [generator], settings.budget, seed=settings.seed, device=settings.device, threads=settings.threads
+        )[0]
+        finding = _came_to(finding, relaxed.residual, relaxed.out_of_budget)
+        if finding.state == "budget" or not near_again(finding, scope):
+            return replace(candidate, finding=finding)
     plain = invert(
         probe, [generator], settings.budget, seed=settings.seed, device=settings.device, threads=settings.threads
     )[0]
-    relaxed = _up_to_changes(probe, generator, plain, settings)
-    if plain.out_of_budget or (relaxed is not None and relaxed.out_of_budget):
-        late = replace(finding, state="budget", reason="the time guard ended a further search")
-        return replace(candidate, finding=late)
-    nearest = plain.residual if relaxed is None else min(plain.residual, relaxed.residual)
-    again = nearest if finding.again is None else min(nearest, finding.again)
-    finding = replace(finding, searches=finding.searches + 1, again=again)
-    if plain.mismatches == 0 and changed is None:
+    finding = _came_to(finding, plain.residual, plain.out_of_budget)
+    if plain.mismatches == 0 and changed is None and finding.state != "budget":
         finding = replace(finding, exact=True, uncounted=plain.guard, residual=plain.residual)
         return replace(candidate, finding=finding, inversion=plain, probe=probe)
     return replace(candidate, finding=finding)
+
+
+def _came_to(finding: CandidateFinding, residual: float, expired: bool) -> CandidateFinding:
+    """The finding with what one further inversion came to."""
+    if expired:
+        return replace(finding, state="budget", reason="the time guard ended a further search")
+    return replace(finding, again=residual if finding.again is None else min(residual, finding.again))
 
 
 def _author(digest: str, registered: Sequence[Registration], claimed: float) -> str | None:

@@ -307,11 +307,13 @@ def test_a_denial_rests_on_several_searches(studio: Studio, strict: Verifier, tm
     assert not [c for c in attributed.checks if c.name.startswith("further searches")]
 
 
-def test_a_stuck_first_search_denies_nothing(studio: Studio, strict: Verifier) -> None:
+@pytest.mark.parametrize("up_to_changes", [False, True])
+def test_a_stuck_first_search_denies_nothing(studio: Studio, strict: Verifier, up_to_changes: bool) -> None:
     """A first search that ended far away, followed by the real further ones on a picture of the generator's own."""
-    settings = Settings(STRICT.budget, relaxed=False, threads=1)
+    settings = Settings(STRICT.budget, relaxed=up_to_changes, threads=1)
     models = list(strict.models)
-    far, _ = invert_candidates(blocks(500), models, set(), [], time.time(), settings)
+    first = Settings(STRICT.budget, relaxed=False, threads=1)
+    far, _ = invert_candidates(blocks(500), models, set(), [], time.time(), first)
     assert far[0].finding.residual is not None and far[0].finding.residual > 1e-3
     own = fresh(studio.generator, 996)[0]
     found, checks = search_again(own, far, models, strict.scope, settings)
