@@ -7,6 +7,7 @@ A cycle talks over a socket of packets (no file-system call, so nothing of it is
 
 from __future__ import annotations
 
+import concurrent.futures.thread
 import contextlib
 import ctypes
 import json
@@ -114,6 +115,13 @@ def _overhear(teller: Teller) -> None:
         run(self)
 
     setattr(Writer, "_run", held)  # noqa: B010
+    work: Callable[..., None] = getattr(concurrent.futures.thread, "_worker")  # noqa: B009  (the threads of a pool)
+
+    def held_work(*args: Any) -> None:
+        teller.wait_for_go("witness")
+        work(*args)
+
+    setattr(concurrent.futures.thread, "_worker", held_work)  # noqa: B010
 
 
 def _watch(teller: Teller) -> None:
@@ -261,6 +269,10 @@ class Cycle:
     threads: tuple[str, ...] = ("main", "writer")
 
 
+_ALL = ("main", "writer", "witness")
+"""`witness`: the first of the threads in which witnesses are asked."""
+
+
 def _witnessed(entries: int, sync: str = "lazy") -> Callable[[Path], None]:
     return lambda path: prepare(path, entries, witnesses=WITNESSES, sync=sync)
 
@@ -268,8 +280,8 @@ def _witnessed(entries: int, sync: str = "lazy") -> Callable[[Path], None]:
 CYCLES = {
     cycle.name: cycle
     for cycle in (
-        Cycle("witnessed", "open, append, publish; 2 of 3 witnesses cosign", _witnessed(3), publish),
-        Cycle("repair", "open what a kill left behind, publish it", prepare_killed, repair),
+        Cycle("witnessed", "open, append, publish; 2 of 3 witnesses cosign", _witnessed(3), publish, _ALL),
+        Cycle("repair", "open what a kill left behind, publish it", prepare_killed, repair, _ALL),
         Cycle("init", "make a ledger directory, register a model", None, make),
         Cycle("alone", "append and publish with quorum none", lambda path: prepare(path, 3, witnesses=()), publish),
         Cycle("strict", 'append and publish with sync = "strict"', _witnessed(3, "strict"), publish, ("writer",)),

@@ -352,9 +352,9 @@ def matrix(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             cycle.prepare(template)
         counts = count_calls(cycle, template, folder)
         cases = cases_of(cycle, counts, every=options.every)
-        cases = [
-            case for case in cases if case.fault in options.fault and (not options.call or case.call in options.call)
-        ]
+        cases = [case for case in cases if case.fault in options.fault]
+        cases = [case for case in cases if not options.call or case.call in options.call]
+        cases = [case for case in cases if not options.thread or case.thread in options.thread]
         if options.sample and len(cases) > options.sample:
             cases = [cases[i * len(cases) // options.sample] for i in range(options.sample)]
         done: Counter[str] = Counter(cases=len(cases))
@@ -385,6 +385,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cycle", action="append", choices=list(CYCLES), help="this one only; repeatable")
     parser.add_argument("--fault", action="append", choices=list(FAULTS), help="this one only; repeatable")
     parser.add_argument("--call", action="append", choices=CALLS, help="this one only; repeatable")
+    parser.add_argument("--thread", action="append", help="main, writer or witness only; repeatable")
     parser.add_argument("--every", action="store_true", help="faults too that a call cannot meet, and locks")
     parser.add_argument("--sample", type=int, help="at most so many cases of each cycle, evenly spread")
     parser.add_argument("--folder", type=Path, help="where to work (default: in memory, if there is /dev/shm)")
