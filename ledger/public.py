@@ -54,10 +54,13 @@ class PublicFolder:
     def sync(self) -> None:
         """Flush every tile written since the last call; after it they are durable."""
         with storage(f"flushing {self.folder}"):
-            for path in self._files:
-                sync_file(path)
-            for folder in self._folders:
-                sync_folder(folder)
+            for flush, paths in ((sync_file, self._files), (sync_folder, self._folders)):
+                for path in paths:
+                    try:
+                        flush(path)
+                    except FileNotFoundError:
+                        if not _collected(path):
+                            raise
         self._files.clear()
         self._folders.clear()
 
@@ -86,3 +89,9 @@ class PublicFolder:
         self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         self._folders[folder.parent] = None
+
+
+def _collected(path: Path) -> bool:
+    """Whether `pd gc` may have taken a partial file or its folder since it was written: the full file is there."""
+    folder = path if path.name.endswith(".p") else path.parent
+    return folder.name.endswith(".p") and folder.with_name(folder.name.removesuffix(".p")).is_file()

@@ -11,10 +11,12 @@ from plausible.ledger import Ledger
 from plausible.ledger.archive import dated_by, kept_sizes, thin, walk_archive
 from plausible.ledger.checkpoint import Checkpoint
 from plausible.ledger.cosignature import cosign
+from plausible.ledger.disk import StorageBroken
 from plausible.ledger.fsck import Kind, check_ledger, check_log
 from plausible.ledger.gc import collect
 from plausible.ledger.keys import read_key
 from plausible.ledger.policy import Policy
+from plausible.ledger.public import PublicFolder
 from plausible.ledger.reader import DirectorySource, TiledLog
 from plausible.ledger.tiles import tiles_at
 from plausible.schemas.errors import EvidenceError, PeerError, PolicyError, UsageError
@@ -271,3 +273,29 @@ def test_links_and_foreign_files_are_left_alone(ledger: Path, tmp_path: Path) ->
     collect(ledger / "public", remove=True)
     assert (outside / "3").read_bytes() == b"mine"
     assert {path.name for path in folder.iterdir()} == {"7x", "0300", "17"}
+
+
+def test_a_writer_does_not_mind_that_gc_took_what_it_has_not_flushed_yet(tmp_path: Path) -> None:
+    """Tiles are flushed a second after they were written; meanwhile the full one may have made them needless."""
+    writer = PublicFolder(tmp_path / "public", strict=False)
+    hashes = [bytes([n]) * 32 for n in range(256)]
+    writer.write_tiles([("tile/0/000.p/5", b"".join(hashes[:5])), ("tile/0/000", b"".join(hashes))])
+    shutil.rmtree(tmp_path / "public/tile/0/000.p")
+    writer.sync()
+    assert not writer.dirty
+    writer.write_tiles([("tile/0/001.p/5", b"".join(hashes[:5]))])
+    (tmp_path / "public/tile/0/001.p/5").unlink()
+    with pytest.raises(StorageBroken, match="flushing"):
+        writer.sync()
+
+
+def test_gc_beside_a_ledger_that_is_written_to(tmp_path: Path) -> None:
+    with make(tmp_path / "a.ledger") as ledger:
+        for number in range(300):
+            receipt = ledger.append(image=picture(number, 5), model="m")
+            if number % 15 == 0 or number > 250:
+                receipt.wait("witnessed", 20)
+                collect(tmp_path / "a.ledger/public", remove=True)
+        ledger.flush()
+        assert ledger.checkpoint().size == 301
+    assert check_ledger(tmp_path / "a.ledger").findings == ()
