@@ -103,14 +103,16 @@ def effective() -> dict[str, Value]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    import tomllib
+    from ..schemas import toml
+    from ..schemas.errors import EvidenceError
 
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = toml.decode(file.read(toml.MAX_TOML_BYTES + 1), str(path))
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}") from None
+    except EvidenceError as error:
+        raise UsageError(str(error)) from None
     for key in data:
         if key not in _BY_NAME:
             known = ", ".join(setting.name for setting in SETTINGS)

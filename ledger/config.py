@@ -23,12 +23,12 @@ to the directory unless absolute. The file is trusted like the keys beside it.
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from ..schemas.errors import SetupError, UsageError
+from ..schemas import toml
+from ..schemas.errors import EvidenceError, SetupError, UsageError
 
 CONFIG_FILE = "log.toml"
 LAYOUT_VERSION = 1
@@ -100,9 +100,9 @@ class LedgerConfig:
     def parse(cls, text: str, path: str = CONFIG_FILE) -> LedgerConfig:
         """Read a `log.toml`; raises `SetupError` with one sentence for anything wrong in it."""
         try:
-            table: dict[str, Any] = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise SetupError(f"{path} is not valid TOML: {error}") from None
+            table = toml.decode(text.encode("utf-8", "surrogatepass"), path)
+        except EvidenceError as error:
+            raise SetupError(str(error)) from None
         version = table.get("version")
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             raise SetupError(f"{path} does not say which version of the layout it is")
@@ -152,7 +152,8 @@ class LedgerConfig:
         """The configuration of a ledger directory; `SetupError` if it is not one."""
         path = directory / CONFIG_FILE
         try:
-            text = path.read_text(encoding="utf-8")
+            with path.open("rb") as file:
+                text = file.read(toml.MAX_TOML_BYTES + 1).decode("utf-8")
         except (FileNotFoundError, NotADirectoryError):
             raise SetupError(f"{directory} is not a ledger: it has no {CONFIG_FILE} (make one with pd init)") from None
         except (OSError, UnicodeError) as error:

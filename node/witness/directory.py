@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from ...ledger.disk import storage, write_file
 from ...ledger.keys import read_key, write_key
 from ...ledger.note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, SignerKey, check_key_name
 from ...ledger.witness import Witness
+from ...schemas import toml
 from ...schemas.errors import EvidenceError, SetupError, UsageError
 
 CONFIG = "witness.toml"
@@ -79,11 +79,14 @@ def read_config(folder: Path) -> WitnessConfig:
     """Read witness.toml; `SetupError` if it is missing or says anything unknown."""
     path = folder / CONFIG
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            table = toml.decode(file.read(toml.MAX_TOML_BYTES + 1), str(path))
     except FileNotFoundError:
         raise SetupError(f"{folder} is no witness (it has no {CONFIG}): make one with pd witness init") from None
-    except (OSError, UnicodeError, tomllib.TOMLDecodeError) as error:
-        raise SetupError(f"{path} cannot be read: {error}") from None
+    except EvidenceError as error:
+        raise SetupError(str(error)) from None
+    except OSError as error:
+        raise SetupError(f"{path} cannot be read: {error.strerror}") from None
     if unknown := sorted(set(table) - {"version", "name", "keys", "guard"}):
         raise SetupError(f"{path} says something unknown: {', '.join(unknown)}")
     if table.get("version") != 1:
