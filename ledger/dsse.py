@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ..schemas import jcs
 from ..schemas.envelope import Envelope as EnvelopeDocument
 from ..schemas.envelope import EnvelopeSignature
 from ..schemas.errors import EvidenceError, UsageError
 from ..schemas.text import b64, unb64
+from .keytypes import ed25519_private
 from .note import ED25519, SignerKey, VerifierKey
 
 
@@ -68,7 +69,7 @@ def sign_envelope(payload: bytes, payload_type: str, signer: SignerKey) -> bytes
     """The bytes of an envelope around `payload`, signed by an Ed25519 key."""
     if signer.kind != ED25519:
         raise UsageError(f"the key {signer.name} cannot sign envelopes: its type is not Ed25519")
-    signature = Ed25519PrivateKey.from_private_bytes(signer.seed).sign(pae(payload_type, payload))
+    signature = ed25519_private(signer.seed).sign(pae(payload_type, payload))
     return Envelope(payload_type, payload, signer.verifier.key_id.hex(), signature).encode()
 
 

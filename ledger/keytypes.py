@@ -13,6 +13,7 @@ are ignored. ML-DSA needs a `cryptography` that has it; without it those keys ra
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
@@ -72,6 +73,12 @@ def generic_key_id(name: str, code: int, public: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + bytes([code]) + public).digest()[:4]
 
 
+@functools.lru_cache(maxsize=16)
+def ed25519_private(seed: bytes) -> Ed25519PrivateKey:
+    """The private key of a 32-byte seed; making it takes as long as a signature, so the last few are kept."""
+    return Ed25519PrivateKey.from_private_bytes(seed)
+
+
 def _fail(label: str, name: str) -> EvidenceError:
     return EvidenceError(f"invalid signature: the {label} signature by {name} does not verify")
 
@@ -105,7 +112,7 @@ class _Ed25519(KeyType):
     def sign(self, name: str, seed: bytes, text: str, time: int | None) -> bytes:
         if time is not None:
             raise UsageError(f"signatures of type {self.label} carry no time")
-        return Ed25519PrivateKey.from_private_bytes(seed).sign(text.encode())
+        return ed25519_private(seed).sign(text.encode())
 
 
 class _Ecdsa(KeyType):
@@ -179,7 +186,7 @@ class _CosignatureEd25519(_Timed):
 
     def sign(self, name: str, seed: bytes, text: str, time: int | None) -> bytes:
         time = self.require_time(time)
-        return u64(time) + Ed25519PrivateKey.from_private_bytes(seed).sign(cosignature_message(text, time))
+        return u64(time) + ed25519_private(seed).sign(cosignature_message(text, time))
 
 
 def subtree_message(name: str, time: int, origin: str, start: int, end: int, root: bytes) -> bytes:

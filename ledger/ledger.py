@@ -47,7 +47,7 @@ from .recorder.core import Recorder
 from .registry import MODELS_FOLDER, RegisteredModel, store_model
 from .state import STATE_FILE, ChainHead, EpochRow, ModelRow, State
 from .tiles import WIDTH
-from .tree import hash_leaf, inclusion_path
+from .tree import hash_leaf
 from .vault import MODEL, VAULT_FILE, Submission, Vault
 from .vaultkey import VaultKey
 from .writer import Counters, Writer
@@ -487,7 +487,7 @@ class Ledger:
         Made, not verified: whoever receives it checks it, and a log whose entry was edited is found that way.
         """
         at = at or self.checkpoint()
-        path = inclusion_path(lambda level, i: self.log.hash(level, i, at.size), index, at.size)
+        path = self.log.path(index, at.size)
         return make_proof(index, path, at.note, self.entry(index)).encode()
 
     def dated_by(self, index: int) -> AcceptedCheckpoint:

@@ -243,6 +243,19 @@ class Log:
         self._write(self._head.size)
         self.public.write_pending(self._head.note)
 
+    def resume(self) -> None:
+        """After opening: make again what is above `synced_size`, and what of the edge below it is not as it should be.
+
+        The files are flushed then, so that state.db need not hold their entries.
+        """
+        if self.store.synced_size < self._head.size:
+            self.publish()
+            self.sync()
+            return
+        self._write(self._head.size, changed=True)
+        self.public.sync()
+        self.public.write_pending(self._head.note)
+
     def sync(self) -> None:
         """Flush written files to the disk and let state.db forget the whole bundles they hold."""
         self.public.sync()
@@ -263,15 +276,22 @@ class Log:
         range_.extend([leaf_hash for _, leaf_hash in rows])
         return None, range_
 
-    def _write(self, end: int) -> None:
-        """Files for all entries below `end`, in steps that end with a whole tile."""
+    def _write(self, end: int, *, changed: bool = False) -> None:
+        """Files for all entries below `end`, in steps that end with a whole tile; `changed`: only those that differ."""
         while (start := self._edge.size) < end:
             known = self._grown
             if known is None or known.old is not self._edge or known.new.size > end:
                 stop = min(end, (start // _CHUNK + 1) * _CHUNK)
                 known = self._edge.grown(self._rows(start, stop))
-            self.public.write_tiles(known.files())
+            self.public.write_tiles(filter(self._differs, known.files()) if changed else known.files())
             self._edge, self._grown = known.new, None
+
+    def _differs(self, file: tuple[str, bytes]) -> bool:
+        name, data = file
+        try:
+            return self.reader.source.fetch(name, len(data)) != data
+        except EvidenceError:  # it is longer
+            return True
 
     def _rows(self, start: int, end: int) -> Sequence[Row]:
         first = self._accepted - len(self._recent)

@@ -37,7 +37,7 @@ from ..schemas.record import (
 from ..schemas.text import digest_text, parse_digest, unb64
 from .entry import Entry
 from .seeds import check_values
-from .tree import MemoryTree, hash_leaf, verify_inclusion
+from .tree import CompactRange, MemoryTree, hash_leaf, verify_inclusion
 
 SECRET_BYTES = 32
 _DocumentT = TypeVar("_DocumentT", bound=Document)
@@ -70,7 +70,9 @@ def commit_encoded(record: Record, secret: bytes) -> tuple[bytes, bytes]:
     parts = {name: jcs.encode(values[name]) for name in FIELDS}
     # JCS of [name, value, salt]: names and salts are plain ASCII
     leaves = (b'["%b",%b,"%b"]' % (n.encode(), parts[n], salt(secret, n).hex().encode()) for n in FIELDS)
-    commitment = MemoryTree(hash_leaf(leaf) for leaf in leaves).root()
+    tree = CompactRange()
+    tree.extend([hash_leaf(leaf) for leaf in leaves])
+    commitment = tree.root()
     parts["format"] = jcs.encode(values["format"])
     members = (b'"%b":%b' % (name.encode(), parts[name]) for name in sorted(parts))
     return commitment, b"{" + b",".join(members) + b"}"

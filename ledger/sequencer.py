@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,12 +74,15 @@ class Sequencer:
         policy: Policy,
         witnesses: Sequence[Cosigner],
         strict: bool,
+        breathe: Callable[[], None],
     ) -> None:
+        """`breathe` is called between entries: the moment at which other threads get their turn."""
         self._state = state
         self._vault = vault
         self._authors = authors
         self._log_key = log_key
         self._policy = policy
+        self._breathe = breathe
         if vault.last() < state.submission:
             raise SetupError(
                 f"{vault.db.path} is older than state.db (a restored backup?): the records behind some entries "
@@ -97,8 +100,7 @@ class Sequencer:
         if self._log.behind is not None:
             self._hold(RolledBack(self._log.behind, directory))
         else:
-            self._log.publish()
-            self._log.sync()
+            self._log.resume()
             if note:
                 self._log.public.write_checkpoint(self._cosigned, note)
         self._may_sign = False
@@ -167,8 +169,8 @@ class Sequencer:
                 found = self._accept_one(acceptance, submission)
                 if found is not None:
                     accepted.append(found)
-                # signing is Python around a short C call: let recording threads in (writer.py says why not sleep(0))
-                time.sleep(0.00005)
+                # signing is Python around a short C call: let recording threads in
+                self._breathe()
             acceptance.finish(waiting[-1].id)
         self._log.took(acceptance.rows)
         for submission in waiting:

@@ -60,6 +60,8 @@ CLOSE_SECONDS = 5.0
 """How long closing waits for the quorum of a last head."""
 RECENT = 4096
 """How many entries back a process that does not sequence looks for an entry about a key that it handed over."""
+BREATH_SECONDS = 0.001
+"""How long the thread works on at most before other threads get a turn, while somebody waits for a receipt."""
 RETRY_SECONDS = 1.0
 """How long after a failed write, or a quorum that was not met, the next try is made."""
 
@@ -86,16 +88,6 @@ class Counters:
     torn_bytes: int = 0
     exceptions: int = 0
     """Exceptions of wrapped calls, which pass through and are not logged."""
-
-
-def _breathe() -> None:
-    """Let a recording thread have the interpreter.
-
-    A thread that waits for the interpreter's lock asks for it only after 5 ms, and `sleep(0)` would take the lock back
-    before it wakes: a generator whose every operation gives the lock away would wait at each of them. A real sleep, if
-    short, gives it to whoever wants it.
-    """
-    time.sleep(0.00005)
 
 
 def _without_record(submission: Submission) -> Submission:
@@ -152,6 +144,7 @@ class Writer:
         self._closing = False
         self._wake = self.progress.wanted
         self._retry_at = 0.0
+        self._breathed = 0.0
         self._sequence_at = 0.0
         self._head_due: float | None = None
         self._spool_warned = False
@@ -399,8 +392,20 @@ class Writer:
             except Exception as error:  # noqa: BLE001  (one bad argument must not stop the others)
                 _log.exception("a generation could not be recorded")
                 self._fail(receipt, SetupError(f"a generation could not be recorded: {type(error).__name__}: {error}"))
-            _breathe()
+            self._breathe()
         return sealed
+
+    def _breathe(self) -> None:
+        """Let a recording thread have the interpreter.
+
+        A thread that waits for the interpreter's lock asks for it only after 5 ms, and `sleep(0)` would take the lock
+        back before it wakes: a generator whose every operation gives the lock away would wait at each of them. A real
+        sleep, if short, gives it to whoever wants it. While somebody waits for this thread's work, it does so less.
+        """
+        if self.progress.waiting and time.monotonic() - self._breathed < BREATH_SECONDS:
+            return
+        time.sleep(0.00005)
+        self._breathed = time.monotonic()
 
     def _store(self, sealed: Sequence[tuple[Submission, Receipt]]) -> None:
         submissions = [submission for submission, _ in sealed]
@@ -602,6 +607,7 @@ class Writer:
             policy=self._policy,
             witnesses=self._open_witnesses(),
             strict=self._config.sync == "strict",
+            breathe=self._breathe,
         )
 
     def _look_held(self) -> None:

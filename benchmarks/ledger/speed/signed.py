@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from plausible.ledger import Ledger
 from plausible.ledger import sequencer as sequencer_module
-from plausible.ledger import writer as writer_module
 from plausible.ledger.digests import model_manifest
 from plausible.ledger.log import Log
 from plausible.ledger.public import PublicFolder
@@ -24,6 +23,7 @@ from plausible.ledger.recorder.core import Recorder
 from plausible.ledger.state import Acceptance
 from plausible.ledger.store import LogStore
 from plausible.ledger.vault import Vault
+from plausible.ledger.writer import Writer
 
 from benchmarks.ledger.speed.protocol import pin, serve, timed
 
@@ -42,7 +42,7 @@ PARTS: tuple[tuple[str, object, str], ...] = (
     ("head durable in state.db", LogStore, "sign_head"),
     ("checkpoint served", sequencer_module.Sequencer, "witness"),
     ("files flushed", Log, "sync"),
-    ("rests (other threads' turns)", writer_module, "_breathe"),
+    ("rests (other threads' turns)", Writer, "_breathe"),
 )
 
 
