@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...schemas.errors import SetupError
+from ..wire import HASH_SIZE
 from .trie import FAN, STEP, MemoryPages, Page
 
 ABSENCE_FILE = "absence.db"
@@ -27,6 +28,9 @@ create table running (key blob primary key, value blob not null) without rowid;
 create table posting (key blob, entry integer, primary key (key, entry)) without rowid;
 create table progress (id integer primary key check (id = 1), size integer, edge blob, index_root blob);
 """
+
+
+_BROKEN = f"{ABSENCE_FILE} contradicts itself; delete it, it is rebuilt"
 
 
 class Progress(NamedTuple):
@@ -95,7 +99,7 @@ class PageFile:
         if row is None:
             return None
         if not (isinstance(row[0], int) and isinstance(row[1], bytes) and isinstance(row[2], bytes)):
-            raise SetupError(f"{ABSENCE_FILE} contradicts itself; delete it, it is rebuilt")
+            raise SetupError(_BROKEN)
         return Progress(*row)
 
     def page(self, number: int) -> Page | None:
@@ -103,13 +107,19 @@ class PageFile:
         found = self._changed.pages.get(number)
         if found is not None:
             return found
-        return self._connection.execute("select number, hash, records from page where number = ?", (number,)).fetchone()
+        query = "select number, hash, records from page where number = ?"
+        row: Page | None = self._connection.execute(query, (number,)).fetchone()
+        if row is not None and not (_is_hash(row[1]) and (row[2] is None or isinstance(row[2], bytes))):
+            raise SetupError(_BROKEN)
+        return row
 
     def below(self, number: int) -> Iterable[tuple[int, bytes, int | None]]:
         """See `PageStore`."""
         query = "select number, hash, length(records) from page where number between ? and ?"
         rows = self._connection.execute(query, (number << STEP, (number << STEP) + FAN - 1))
         known: dict[int, tuple[int, bytes, int | None]] = {row[0]: row for row in rows}
+        if not all(_is_hash(row[1]) for row in known.values()):
+            raise SetupError(_BROKEN)
         known.update((row[0], row) for row in self._changed.below(number))
         return known.values()
 
@@ -123,16 +133,25 @@ class PageFile:
         if found is not None:
             return found
         row = self._connection.execute("select value from running where key = ?", (key,)).fetchone()
+        if row is not None and not _is_hash(row[0]):
+            raise SetupError(_BROKEN)
         return None if row is None else row[0]
 
     def indices(self, key: bytes) -> list[int]:
         """See `PageStore`."""
         query = "select entry from posting where key = ? order by entry"
-        return [row[0] for row in self._connection.execute(query, (key,))] + self._changed.indices(key)
+        stored = [row[0] for row in self._connection.execute(query, (key,))]
+        if not all(isinstance(entry, int) for entry in stored):
+            raise SetupError(_BROKEN)
+        return stored + self._changed.indices(key)
 
     def put_indices(self, key: bytes, indices: Iterable[int], running: bytes) -> None:
         """See `PageStore`."""
         self._changed.put_indices(key, indices, running)
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) == HASH_SIZE
 
 
 def _prepared(connection: sqlite3.Connection) -> sqlite3.Connection:

@@ -25,10 +25,10 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Protocol
 
-from ...schemas.errors import SetupError, UsageError
+from ...schemas.errors import EvidenceError, SetupError, UsageError
 from ..wire import u64
 from .keys import EMPTY, RUNNING_START, bit, key_hash, run
-from .proof import KeyProof, Occupant
+from .proof import MAX_INDICES, KeyProof, Occupant
 
 BUCKET_KEYS = 16
 STEP = 6
@@ -160,6 +160,8 @@ class _Branch:
         self.full = kinds.count(_MORE, 1, FAN) == FAN - 1
 
 
+_DAMAGED = "the absence index contradicts itself: a page of it is damaged"
+
 _Wanted = list[tuple[int, bytes, list[int]]]
 """Keys with the indices they gain: (first 64 bits, key, indices)."""
 
@@ -198,6 +200,12 @@ class IndexMap:
 
     def prove(self, key: bytes) -> KeyProof:
         """What stands at a key's place. Raises `SetupError` where the store contradicts itself."""
+        try:
+            return self._prove(key)
+        except EvidenceError as error:  # a proof of no possible shape
+            raise SetupError(f"the absence index contradicts itself: {error}") from None
+
+    def _prove(self, key: bytes) -> KeyProof:
         siblings: list[bytes] = []
         number, position = ROOT, 0
         while True:
@@ -241,6 +249,8 @@ class IndexMap:
     def _terminal(self, record: bytes, key: bytes, siblings: list[bytes]) -> KeyProof:
         found, count, first = _read(record)
         if found == key:
+            if count > MAX_INDICES:
+                raise SetupError(f"{count} entries name this image, more than a proof of presence can list")
             indices = [first] if count == 1 else self._store.indices(key)
             if len(indices) != count:
                 raise SetupError("the absence index contradicts itself: a key's list is not as long as its count")
@@ -255,9 +265,17 @@ class IndexMap:
         if page is None:
             return []
         data = page[2]
-        if data is None or len(data) % RECORD:
-            raise SetupError("the absence index contradicts itself: a page of it is damaged")
-        return [data[at : at + RECORD] for at in range(0, len(data), RECORD)]
+        if not data or len(data) % RECORD:
+            raise SetupError(_DAMAGED)
+        records = [data[at : at + RECORD] for at in range(0, len(data), RECORD)]
+        # distinct keys that all belong here: what folds them counts on it
+        position = number.bit_length() - 1
+        for record in (records[0], records[-1]):
+            if (int.from_bytes(record[:8], "big") >> (64 - position)) | (1 << position) != number:
+                raise SetupError(_DAMAGED)
+        if any(a[:32] >= b[:32] for a, b in pairwise(records)):
+            raise SetupError(_DAMAGED)
+        return records
 
     def _branch(self, number: int) -> _Branch | None:
         """The branch at a page number, or None for a bucket or nothing."""

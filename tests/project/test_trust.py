@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from plausible.ledger import Ledger
+from plausible.ledger.absence.keys import PIXELS
+from plausible.ledger.absence.note import INDEX_NOTE, IndexHead, IndexPolicy
+from plausible.ledger.absence.pages import ABSENCE_FILE
+from plausible.ledger.absence.proof import AbsenceProof, KeyProof, verify_absence
+from plausible.ledger.absence.prove import prove_absence, publish, sign_index
+from plausible.ledger.absence.store import AbsenceStore
+from plausible.ledger.absence.trie import IndexMap, MemoryPages
 from plausible.ledger.authors import Authors
 from plausible.ledger.checkpoint import Checkpoint
 from plausible.ledger.cosignature import cosign
 from plausible.ledger.digests import model_manifest, pixel_digest
 from plausible.ledger.entry import parse_entry, sign_entry, verify_entry
+from plausible.ledger.fsck import Report, check_ledger
 from plausible.ledger.keys import read_key
-from plausible.ledger.note import Note, SignerKey
+from plausible.ledger.note import ED25519, Note, SignerKey
 from plausible.ledger.policy import Policy
 from plausible.ledger.proof import TlogProof, make_proof, verify_proof
 from plausible.ledger.reader import DirectorySource, TiledLog
@@ -71,7 +80,7 @@ def test_every_row_of_the_table_names_a_test_that_exists() -> None:
     rows = re.findall(
         r"^\| (?!part|---)(.+?) \|.*\|.*\| (.*) \|$", (ROOT / "docs/security.md").read_text(), re.MULTILINE
     )
-    assert len(rows) == 8
+    assert len(rows) == 9
     for part, shown in rows:
         names = re.findall(r"\[`(test_\w+)`\]\((\.\./tests/[\w/]+\.py)\)", shown)
         assert names, part
@@ -114,6 +123,62 @@ def test_a_stolen_log_key_cannot_split_the_view(victim: Victim) -> None:
         [conflict] = witness.conflicts()
         assert conflict.theirs == split.encode()
         witness.close()
+
+
+LOG_INDEX = SignerKey("models.example/studio/log/index", ED25519, bytes([8]) * 32)
+MONITOR = SignerKey("monitor.example/index", ED25519, bytes([9]) * 32)
+
+
+def test_a_stolen_index_key_hides_no_entry(victim: Victim) -> None:
+    """The log signs the root of a map that leaves an entry out: no quorum for it, and whoever recomputes says so."""
+    hidden = pixel_digest(picture(1))
+    chosen = IndexPolicy.parse(f"log {LOG_INDEX.verifier}\nwitness m {MONITOR.verifier}\nquorum m\n".encode())
+    log = TiledLog(DirectorySource(victim.path / "public"))
+    checkpoint = log.checkpoint_bytes()
+    point = Checkpoint.parse(Note.parse(checkpoint).text)
+    false = IndexHead.of(point, IndexMap(MemoryPages()).root()).sign(LOG_INDEX)
+    proof = AbsenceProof({PIXELS: hidden}, {PIXELS: KeyProof(())}, false.encode(), checkpoint)
+    with pytest.raises(PolicyError, match="quorum of the index policy"):
+        verify_absence(proof, pixels=hidden, file=None, policy=victim.policy, index_policy=chosen)
+    with pytest.raises(EvidenceError, match="names a root that its entries do not give"):
+        sign_index(log, point, MONITOR, others=false)
+    with pytest.raises(EvidenceError, match="is not what the log's entries give"):
+        prove_absence(log, false.encode(), checkpoint, pixels=hidden, file=None)
+    report = check_index(victim.path, false)
+    assert report.exit_code == 1
+    assert any(finding.file == INDEX_NOTE for finding in report.findings)
+
+
+def check_index(path: Path, note: Note) -> Report:
+    """fsck of a ledger that serves this index note."""
+    publish(path / "public", note)
+    return check_ledger(path)
+
+
+def test_absence_db_is_trusted_for_nothing(victim: Victim) -> None:
+    """Whatever is written into it, no proof comes out that a true index root would bear."""
+    log = TiledLog(DirectorySource(victim.path / "public"))
+    checkpoint = log.checkpoint_bytes()
+    point = Checkpoint.parse(Note.parse(checkpoint).text)
+    note = sign_index(log, point, LOG_INDEX)
+    path = victim.path / ABSENCE_FILE
+    with AbsenceStore(path).at(log, point) as index:
+        assert IndexHead.of(point, index.root()) == IndexHead.parse(note.text)
+    for statement in ("delete from page", "update page set records = zeroblob(160)", "update progress set size = 9"):
+        kept = path.read_bytes()
+        with sqlite3.connect(path) as database:
+            database.execute(statement)
+        database.close()
+        with pytest.raises(SetupError, match=r"absence index|absence\.db"):
+            prove_absence(
+                log, note.encode(), checkpoint, pixels=pixel_digest(picture(1)), file=None, store=AbsenceStore(path)
+            )
+        path.write_bytes(kept)
+    path.unlink()
+    proof = prove_absence(
+        log, note.encode(), checkpoint, pixels=pixel_digest(picture(1)), file=None, store=AbsenceStore(path)
+    )
+    assert proof.proofs[PIXELS].present
 
 
 @pytest.fixture
