@@ -14,6 +14,8 @@ from dataclasses import replace
 from ..ledger.absence.note import IndexPolicy
 from ..ledger.entry import verify_entry
 from ..ledger.images import Image
+from ..ledger.succession import Predecessor, check_closed, check_predecessor, read_predecessor
+from ..ledger.tree import hash_leaf, inclusion_path, verify_inclusion
 from ..schemas.errors import PlausibleError
 from ..schemas.text import digest_text
 from .findings import Coverage, EntryFinding
@@ -94,6 +96,40 @@ def combined(found: Sequence[Coverage]) -> Coverage:
             if coverage.state == state:
                 return Coverage(coverage.state, logs, coverage.reason)
     return Coverage("absent", logs, " ".join(coverage.reason for coverage in found))
+
+
+def _carried(source: LogSource) -> Predecessor | None:
+    """The log that a source continues, as its entry 0 says under the accepted checkpoint."""
+    at = source.accepted
+    if at is None or not at.size:
+        return None
+    leaf = source.log.entry(0, at.size)
+    path = inclusion_path(lambda level, index: source.log.hash(level, index, at.size), 0, at.size)
+    verify_inclusion(0, at.size, hash_leaf(leaf), path, at.root)
+    return read_predecessor(leaf, at.origin)
+
+
+def succession_gap(sources: Sequence[LogSource]) -> str | None:
+    """Why absence from these logs leaves out a log that one of them continues; None if it leaves out none."""
+    for source in sources:
+        try:
+            carried = _carried(source)
+        except PlausibleError as error:
+            return f"entry 0 of {source.origin} cannot be read: {error}"
+        if carried is None:
+            continue
+        old = next((s for s in sources if s.accepted is not None and s.origin == carried.origin), None)
+        if old is None or old.accepted is None:
+            return f"{source.origin} continues {carried.origin}, whose {carried.size} entries were not read"
+        try:
+            if old.policy is not None:
+                check_predecessor(carried, old.policy)
+            check_closed(carried, old.accepted.checkpoint)
+        except PlausibleError as error:
+            return f"{source.origin} continues {carried.origin}, but {error}"
+        if old.accepted.size < carried.size:
+            return f"{carried.origin} was closed with {carried.size} entries, and only {old.accepted.size} were read"
+    return None
 
 
 def accused_facts(

@@ -156,7 +156,15 @@ def scan_log(log: TiledLog, at: Head, *, progress: Callable[[int, int], None] | 
         )
     by_digest = {digest: tuple(indices) for digest, indices in digests.items()}
     return LogScan(
-        at.origin, at.size, at.root, contradiction, edited, leaves, by_digest, tuple(about_keys), tuple(epochs)
+        at.origin,
+        at.size,
+        at.root,
+        contradiction,
+        edited,
+        leaves,
+        by_digest,
+        tuple(about_keys),
+        tuple(epochs),
     )
 
 

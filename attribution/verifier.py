@@ -29,7 +29,7 @@ from ..ledger.policy import Policy
 from ..schemas.errors import EvidenceError, PlausibleError, UsageError
 from ..schemas.text import digest_text
 from ..schemas.verdict import Verdict
-from .absence import accused_facts, combined, passed_over, source_coverage
+from .absence import accused_facts, combined, passed_over, source_coverage, succession_gap
 from .assemble import Outcome, Report, assemble
 from .blank import without_evidence
 from .budget import Budget
@@ -388,6 +388,9 @@ class Verifier:
             for source in self.sources
         ]  # fmt: skip
         run.coverage = combined(with_given(self.sources, found, self._given_absence(run, image)))
+        gap = succession_gap(self.sources) if run.coverage.state == "absent" else None
+        if gap is not None:
+            run.coverage = Coverage("unknown", run.coverage.logs, gap)
         states = {"absent": "made", "present": "made", "contradiction": "failed", "unknown": "skipped"}
         for source, coverage in zip(self.sources, found, strict=True):
             state = states[coverage.state]

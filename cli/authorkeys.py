@@ -85,6 +85,38 @@ def revoke(vkey: Vkey, ledger: LedgerFolder = None, as_json: JsonOption = False)
         output.note("give verifiers this line for their authors file, in place of the key's old line")
 
 
+def rotate_log(
+    ledger: LedgerFolder = None,
+    finish: Annotated[bool, typer.Option("--finish", help="Let the new key sign alone from now on.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """\b
+        pd keys rotate-log --ledger studio.ledger
+        pd keys rotate-log --finish --ledger studio.ledger
+
+    Change the log's key under its old name: heads carry both signatures until --finish.
+
+    Between the two, verifiers and witnesses elsewhere add the line that is printed to their policies. Kept heads are
+    signed again, so that evidence made later fits new policies; evidence made before stays good under old ones. No
+    other process may have the ledger open meanwhile.
+
+    Python: plausible.ledger.logkeys.begin
+    """
+    from ..ledger import logkeys
+
+    folder = sources.folder(ledger)
+    found = logkeys.finish(folder) if finish else logkeys.begin(folder)
+    if as_json:
+        output.document("plausible.log-keys/1", {"origin": found.origin, "keys": [key.encode() for key in found.keys]})
+        return
+    for key in found.keys:
+        output.result(f"log {key}")
+    if finish:
+        output.note("policies that still name the old key alone refuse newer heads")
+    else:
+        output.note("give these lines to verifiers and witnesses; then pd keys rotate-log --finish")
+
+
 def history(ledger: LedgerOption = None, policy: PolicyOption = None, as_json: JsonOption = False) -> None:
     """\b
         pd keys history --ledger studio.ledger

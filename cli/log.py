@@ -35,20 +35,23 @@ def list_entries(
 
     Python: plausible.ledger.reader.TiledLog.entries
     """
-    from ..ledger.entry import parse_entry
-
     with sources.served(ledger, policy) as found:
         size = found.checkpoint.size
         end = min(size, start + limit)
         leaves = found.log.entries(start, end, size) if start < end else ()
-        rows = [(index, parse_entry(leaf)) for index, leaf in enumerate(leaves, start)]
+        origin = found.checkpoint.origin
+        rows = [(index, leaf, _entry(leaf)) for index, leaf in enumerate(leaves, start)]
     if as_json:
-        body = {"origin": found.checkpoint.origin, "size": size, "entries": [_row(i, e) for i, e in rows]}
+        entries = [_row(i, e) if e is not None else _stranger(i, leaf, origin) for i, leaf, e in rows]
+        body = {"origin": origin, "size": size, "entries": entries}
         output.document("plausible.log-list/1", body)
         return
     output.table(
         ("index", "time", "kind", "digest", "author"),
-        [(i, e.header.time, _kind(e), _subject(e)[:19], e.author.name) for i, e in rows],
+        [
+            (i, e.header.time, _kind(e), _subject(e)[:19], e.author.name) if e is not None else _line(i, leaf, origin)
+            for i, leaf, e in rows
+        ],
     )
     output.note(f"{len(rows)} of {size} entries of {found.checkpoint.origin}")
 
@@ -65,14 +68,15 @@ def show(
 
     Python: plausible.ledger.entry.parse_entry
     """
-    from ..ledger.entry import parse_entry
     from ..schemas.errors import UsageError
 
     with sources.served(ledger, policy) as found:
         if index >= found.checkpoint.size:
             raise UsageError(f"entry {index} is not among the {found.checkpoint.size} of {found.checkpoint.origin}")
-        entry = parse_entry(found.log.entry(index, found.checkpoint.size))
-    output.document("plausible.log-entry/1", _row(index, entry))
+        leaf = found.log.entry(index, found.checkpoint.size)
+        entry = _entry(leaf)
+        row = _row(index, entry) if entry is not None else _stranger(index, leaf, found.checkpoint.origin)
+    output.document("plausible.log-entry/1", row)
 
 
 def prove(
@@ -206,6 +210,70 @@ def _deliver(data: bytes, out: Path | None, image: Path | None, suffix: str, for
         return
     output.write_file(out, data, force=force)
     output.note(f"wrote {out}")
+
+
+def continue_in(
+    folder: Annotated[Path, typer.Argument(metavar="NEW", help="The new ledger's folder; absent or empty.")],
+    origin: Annotated[str, typer.Option("--origin", metavar="NAME", help="The new log's name for ever.")],
+    ledger: LedgerFolder = None,
+    as_json: JsonOption = False,
+) -> None:
+    """\b
+        pd log continue studio-2.ledger --origin models.example/studio/log-2 --ledger studio.ledger
+
+    Close a ledger's log and go on in a new one, whose entry 0 is the last checkpoint of the old.
+
+    The author, the policy's witnesses and what they said stay; the log's name and key are new. The old ledger signs no
+    more, and its folder must stay where it is: it keeps its records and the witnesses' state. Verifiers add the line
+    that is printed to their policies, and look for absence in both logs. Models are registered again (pd models add).
+
+    Python: plausible.ledger.Ledger.succeed
+    """
+    from ..ledger import Ledger
+    from . import vaultkeys
+
+    old = sources.folder(ledger)
+    with Ledger.succeed(old, folder, origin=origin, vault_key=vaultkeys.given()) as opened:
+        carried = opened.predecessor()
+        body = {
+            "folder": str(folder),
+            "log": opened.policy.logs[0].key.encode(),
+            "continues": None if carried is None else {"origin": carried.origin, "size": carried.size},
+        }
+    if as_json:
+        output.document("plausible.log-continue/1", body)
+        return
+    output.result(f"log {body['log']}")
+    output.note(f"{old} is closed; give verifiers and witnesses elsewhere the line above, beside that of the old log")
+
+
+def _entry(leaf: bytes) -> Entry | None:
+    """The entry in a leaf; None for anything else, since anyone may log anything."""
+    from ..ledger.entry import parse_entry
+    from ..schemas.errors import EvidenceError
+
+    try:
+        return parse_entry(leaf)
+    except EvidenceError:
+        return None
+
+
+def _stranger(index: int, leaf: bytes, origin: str) -> dict[str, Any]:
+    from ..ledger.succession import read_predecessor
+    from ..ledger.tree import hash_leaf
+
+    carried = read_predecessor(leaf, origin) if index == 0 else None
+    row: dict[str, Any] = {"index": index, "leaf": hash_leaf(leaf).hex(), "author": None, "statement": None}
+    if carried is not None:
+        row["continues"] = {"origin": carried.origin, "size": carried.size, "note": carried.note.decode()}
+    return row
+
+
+def _line(index: int, leaf: bytes, origin: str) -> tuple[object, ...]:
+    continues = _stranger(index, leaf, origin).get("continues")
+    if continues is None:
+        return (index, "", "unknown", "", "")
+    return (index, "", "continues", f"size {continues['size']}", continues["origin"])
 
 
 def _kind(entry: Entry) -> str:

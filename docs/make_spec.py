@@ -25,6 +25,7 @@ from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
 from plausible.ledger.policy import Policy
 from plausible.ledger.proof import make_proof
 from plausible.ledger.reader import DirectorySource, TiledLog
+from plausible.ledger.succession import read_predecessor
 from plausible.ledger.tiles import WIDTH, Tile, tiles_at, tiles_to_write
 from plausible.ledger.transfer import export_log
 from plausible.ledger.tree import MemoryTree, hash_leaf
@@ -104,6 +105,30 @@ def ml_dsa_message() -> str:
 
 def _rows(text: str, width: int) -> list[str]:
     return [text[start : start + width] for start in range(0, len(text), width)]
+
+
+def log_keys() -> str:
+    """That checkpoint under both keys of its log, and the policy lines that accept either."""
+    new = SignerKey(ORIGIN, ED25519, _seed("log, the next key"))
+    note = _cosigned()
+    both = note.add(new.sign(note.text))
+    lines = [f"log {LOG.verifier}", f"log {new.verifier}"]
+    rest = [f"witness {key.name[8]} {key.verifier}" for key in WITNESSES[:2]] + ["group g all a b", "quorum g", ""]
+    for chosen in (lines, lines[:1], lines[1:]):
+        Policy.parse("\n".join([*chosen, *rest]).encode()).check(both.encode())
+    return _block(both.encode().decode()) + "\n\n" + _block("\n".join(lines))
+
+
+def succession() -> str:
+    """Entry 0 of the log that continues the one of that checkpoint: its bytes, its hash, the first head over it."""
+    leaf = _cosigned().encode()
+    following = SignerKey(f"{ORIGIN}-2", ED25519, _seed("log 2"))
+    carried = read_predecessor(leaf, following.name)
+    if carried is None or read_predecessor(leaf, ORIGIN) is not None:
+        raise AssertionError("the example is no succession")
+    first = Checkpoint(following.name, 1, MemoryTree([hash_leaf(leaf)]).root()).sign(following)
+    said = f"continues {carried.origin}, closed with {carried.size} entries; leaf hash {hash_leaf(leaf).hex()}"
+    return _block(leaf.decode()) + f"\n\n{said}. The first checkpoint over it:\n\n" + _block(first.encode().decode())
 
 
 def policy() -> str:
@@ -203,6 +228,8 @@ EXAMPLES: dict[str, Callable[[], str]] = {
     "checkpoint": checkpoint,
     "cosignature": cosignature,
     "ml_dsa_message": ml_dsa_message,
+    "log_keys": log_keys,
+    "succession": succession,
     "policy": policy,
     "proof": proof,
     "tiles": tiles,

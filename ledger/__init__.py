@@ -4,7 +4,7 @@ Formats    wire, tree, tiles, keytypes, note, checkpoint, cosignature, policy, p
 Entries    digests, images, dsse, authors, entry, record, seeds, epochs, evidence, statements
 Storage    disk, database, lock, state, vault, public, index, config, keys, layout, registry, weights
 Writing    draws, openepoch, sequencer, writer, receipt, ledger
-Keys       authorkeys, keyhistory, rotation
+Keys       authorkeys, keyhistory, rotation, logkeys, succession, continuing
 Absence    absence/
 Recording  recorder/
 Checking   fsck/

@@ -34,6 +34,8 @@ CONFIG_FILE = "log.toml"
 LAYOUT_VERSION = 1
 """Version of the directory layout and of both databases; a newer one is refused, never guessed at."""
 
+_TOP = {"version", "author", "origin", "log_keys", "successor", "sync", "spool", "batch", "witness"}
+_LOG_KEY = "keys/log.key"
 SYNC_MODES = ("lazy", "strict")
 
 
@@ -66,6 +68,10 @@ class LedgerConfig:
     batch_entries: int = 1000
     batch_wait_ms: float = 50.0
     witnesses: tuple[WitnessConfig, ...] = ()
+    log_keys: tuple[str, ...] = ("keys/log.key",)
+    """Files of the keys that sign heads; two while one follows the other (logkeys.py)."""
+    successor: str = ""
+    """The origin of the log that continues this one (succession.py): then this one signs no more. Empty: it goes on."""
 
     def to_toml(self) -> str:
         """The file's text. Whatever stands in it reads back the same."""
@@ -74,6 +80,8 @@ class LedgerConfig:
             f"version = {LAYOUT_VERSION}",
             f"author = {_quote(self.author)}",
             f"origin = {_quote(self.origin)}",
+            *([f"log_keys = [{', '.join(map(_quote, self.log_keys))}]"] if self.log_keys != (_LOG_KEY,) else []),
+            *([f"successor = {_quote(self.successor)}"] if self.successor else []),
             "# lazy: tiles reach the disk within about a second of the head that names them (re-derived at start);",
             "# strict: before it, for where another program serves public/",
             f"sync = {_quote(self.sync)}",
@@ -111,7 +119,7 @@ class LedgerConfig:
                 f"{path} is of version {version}, this program knows {LAYOUT_VERSION}: the ledger was made by a newer "
                 "plausible-deniability; upgrade to open it"
             )
-        _refuse_unknown(table, {"version", "author", "origin", "sync", "spool", "batch", "witness"}, path)
+        _refuse_unknown(table, _TOP, path)
         batch = _table(table.get("batch", {}), f"{path}: [batch]")
         _refuse_unknown(batch, {"entries", "wait_ms"}, f"{path}: [batch]")
         entries = batch.get("entries", 1000)
@@ -145,6 +153,8 @@ class LedgerConfig:
             batch_entries=entries,
             batch_wait_ms=float(wait_ms),
             witnesses=tuple(witnesses),
+            log_keys=_texts(table, "log_keys", path) or (_LOG_KEY,),
+            successor=_text(table, "successor", path) if "successor" in table else "",
         )
 
     @classmethod

@@ -187,13 +187,15 @@ def read_directory(path: Path) -> Contents:
 
 def read_keys(path: Path, config: LedgerConfig) -> WriterKeys:
     """The private keys of a sequencing process; `SetupError` if one is missing or serves two roles."""
-    authors, log = AuthorKeys(path, config.author), read_key(path / LOG_KEY)
+    authors = AuthorKeys(path, config.author)
+    logs = tuple(read_key(ledger_path(path, file)) for file in config.log_keys)
     witnesses = tuple(
         tuple(read_key(ledger_path(path, file)) for file in witness.key_files) for witness in config.witnesses
     )
-    if log.name != config.origin:
+    if any(log.name != config.origin for log in logs):
         raise SetupError(f"{path / CONFIG_FILE} names another log key than that in keys/")
-    roles = [("author", key.verifier.public) for key in authors.all] + [("log", log.verifier.public)]
+    roles = [("author", key.verifier.public) for key in authors.all]
+    roles += [("log", log.verifier.public) for log in logs]
     roles += [(f"witness {key.name}", key.verifier.public) for keys in witnesses for key in keys]
     check_roles(roles)
-    return WriterKeys(authors, log, witnesses)
+    return WriterKeys(authors, logs, witnesses)

@@ -46,6 +46,7 @@ from .record import make_opening
 from .recorder.core import Recorder
 from .registry import MODELS_FOLDER, RegisteredModel, store_model
 from .state import STATE_FILE, ChainHead, EpochRow, ModelRow, State
+from .succession import Predecessor, read_predecessor
 from .tiles import WIDTH
 from .tree import hash_leaf
 from .vault import MODEL, VAULT_FILE, Submission, Vault
@@ -84,6 +85,11 @@ class Ledger:
         self.await_state = await_state
         contents = read_directory(path)
         self.config: LedgerConfig = contents.config
+        if mode == "append" and self.config.successor:
+            raise SetupError(
+                f"the log of {path} was closed and continues as {self.config.successor}: open that ledger, or this one "
+                "with mode='read'"
+            )
         self.policy = contents.policy
         self.authors = contents.authors
         self._author = contents.authors.authors[0].key if len(contents.authors.authors) == 1 else None
@@ -138,6 +144,19 @@ class Ledger:
             vault_key=key,
         )
         return cls.open(folder, vault_key=key)
+
+    @classmethod
+    def succeed(
+        cls, old: Path | str, path: Path | str, *, origin: str, vault_key: VaultKey | Path | str | None = None
+    ) -> Ledger:
+        """Close the log of the ledger `old` and open one at `path` that continues it; see `continuing.continue_log`."""
+        from .continuing import continue_log
+
+        return continue_log(Path(old), Path(path), origin=origin, vault_key=_vault_key(vault_key))
+
+    def predecessor(self) -> Predecessor | None:
+        """The closed log that this one continues, if it does."""
+        return read_predecessor(self.entry(0), self.origin) if self.checkpoint().size else None
 
     @classmethod
     def open(

@@ -111,7 +111,7 @@ class Growth:
 class Log:
     """See the module. Used by one thread of the one process that holds the folder's lock."""
 
-    def __init__(self, store: LogStore, key: SignerKey, public: PublicFolder) -> None:
+    def __init__(self, store: LogStore, key: SignerKey | Sequence[SignerKey], public: PublicFolder) -> None:
         """Go on with what is stored; use `create` or `open` for a log by itself. The caller holds the lock.
 
         Raises `SetupError` if files, state.db and what was signed do not agree. Writes nothing.
@@ -119,7 +119,7 @@ class Log:
         self.store = store
         self.public = public
         self.reader = TiledLog(DirectorySource(public.folder))
-        self._key = key
+        self._keys = (key,) if isinstance(key, SignerKey) else tuple(key)
         self._lock: SequencerLock | None = None
         self._head = store.head
         self._accepted = store.accepted
@@ -265,7 +265,7 @@ class Log:
 
     def _signed(self, range_: CompactRange) -> Head:
         root = range_.root()
-        return Head(range_.size, root, Checkpoint(self._key.name, range_.size, root).sign(self._key).encode())
+        return Head(range_.size, root, Checkpoint(self._keys[0].name, range_.size, root).sign(*self._keys).encode())
 
     def _extended(self, rows: Sequence[Row]) -> tuple[Growth | None, CompactRange]:
         """The range after `rows`; where the files have kept up, also all that they need."""
@@ -329,7 +329,7 @@ class Log:
         head = self._head
         for path in (CHECKPOINT, PENDING):
             try:
-                found, _ = open_checkpoint(self.reader.checkpoint_bytes(path), [self._key.verifier])
+                found, _ = open_checkpoint(self.reader.checkpoint_bytes(path), [key.verifier for key in self._keys])
             except (EvidenceError, PeerError):
                 continue  # absent or not ours: it is written anew
             if found.size > head.size or (found.size == head.size and found.root != head.root):

@@ -12,7 +12,7 @@ directory and no copy cannot go on with this log and starts a new one.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,11 +20,12 @@ from pathlib import Path
 from ..schemas.errors import EvidenceError, PeerError, SetupError
 from ..schemas.text import parse_time
 from .checkpoint import Checkpoint, open_checkpoint
+from .config import ledger_path
 from .digests import model_digest
 from .disk import storage
 from .entry import Entry, parse_entry
 from .keys import read_key
-from .layout import LOG_KEY, read_directory
+from .layout import read_directory
 from .lock import LOCK_FILE, SequencerLock
 from .note import VerifierKey
 from .public import CHECKPOINT, PENDING, PUBLIC_FOLDER
@@ -67,8 +68,8 @@ def recover(path: Path | str, source: Source | None = None, *, progress: Progres
     witnesses again. Raises `EvidenceError` for a copy that is another history, `SetupError` if it is not newer.
     """
     folder = Path(path)
-    read_directory(folder)
-    log_key = read_key(folder / LOG_KEY).verifier
+    config = read_directory(folder).config
+    log_keys = [read_key(ledger_path(folder, file)).verifier for file in config.log_keys]
     lock = SequencerLock(folder / LOCK_FILE)
     if not lock.acquire():
         raise SetupError(f"another process writes to {folder}: close it first")
@@ -79,16 +80,16 @@ def recover(path: Path | str, source: Source | None = None, *, progress: Progres
             vault = Vault(folder / VAULT_FILE)
             opened.callback(vault.close)
             copy = TiledLog(source if source is not None else DirectorySource(folder / PUBLIC_FOLDER))
-            return _recover(folder, state, vault, copy, log_key, progress)
+            return _recover(folder, state, vault, copy, log_keys, progress)
     finally:
         lock.release()
 
 
 def _recover(
-    folder: Path, state: State, vault: Vault, copy: TiledLog, log_key: VerifierKey, progress: Progress
+    folder: Path, state: State, vault: Vault, copy: TiledLog, log_keys: Sequence[VerifierKey], progress: Progress
 ) -> Recovered:
     head = state.head
-    newest = _newest_head(copy, log_key)
+    newest = _newest_head(copy, log_keys)
     if newest.size <= head.size:
         raise SetupError(
             f"the copy serves a head of size {newest.size}, this ledger has {head.size}: there is nothing to take from "
@@ -113,13 +114,13 @@ def _recover(
     return Recovered(head.size, newest.size, missing, len(unlogged), len(unsigned - logged))
 
 
-def _newest_head(copy: TiledLog, log_key: VerifierKey) -> Head:
+def _newest_head(copy: TiledLog, log_keys: Sequence[VerifierKey]) -> Head:
     """The largest head with this log's signature that the copy serves."""
     found: list[Head] = []
     for path in (CHECKPOINT, PENDING):
         try:
             note = copy.checkpoint_bytes(path)
-            checkpoint: Checkpoint = open_checkpoint(note, [log_key])[0]
+            checkpoint: Checkpoint = open_checkpoint(note, log_keys)[0]
         except PeerError:
             continue
         found.append(Head(checkpoint.size, checkpoint.root, note))

@@ -88,7 +88,7 @@ def _check_successor(ledger: Ledger, vkey: str) -> None:
     if vkey in ledger.own_chains():
         raise UsageError(f"{vkey} is or was a key of this ledger's author: a successor is a new key")
     keys = read_keys(ledger.path, ledger.config)
-    roles = [("log", keys.log.verifier.public), ("author", key.public)]
+    roles = [("author", key.public), *(("log", item.verifier.public) for item in keys.logs)]
     roles += [(f"witness {item.name}", item.verifier.public) for items in keys.witnesses for item in items]
     check_roles(roles)
 

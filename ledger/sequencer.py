@@ -70,7 +70,7 @@ class Sequencer:
         state: State,
         vault: Vault,
         authors: AuthorKeys,
-        log_key: SignerKey,
+        log_keys: Sequence[SignerKey],
         policy: Policy,
         witnesses: Sequence[Cosigner],
         strict: bool,
@@ -80,7 +80,6 @@ class Sequencer:
         self._state = state
         self._vault = vault
         self._authors = authors
-        self._log_key = log_key
         self._policy = policy
         self._breathe = breathe
         if vault.last() < state.submission:
@@ -93,7 +92,7 @@ class Sequencer:
         """Why nothing is accepted or signed here, if state.db is older than what was signed."""
         self.trouble: str | None = None
         """Why the last attempt to sequence or witness did not get through; None when all is well."""
-        self._log = Log(state, log_key, PublicFolder(directory / PUBLIC_FOLDER, strict=strict))
+        self._log = Log(state, log_keys, PublicFolder(directory / PUBLIC_FOLDER, strict=strict))
         self._cosigners = Cosigners(policy, witnesses, self._log.reader.consistency)
         self._cosigned, note = state.cosigned
         self._restored = directory / RESTORED_MARK

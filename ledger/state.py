@@ -296,6 +296,14 @@ class State(LogStore):
         with self.db.transaction() as connection:
             yield Acceptance(connection)
 
+    def accept_first(self, leaf: bytes, leaf_hash: bytes) -> None:
+        """Accept a leaf that is no author's entry as entry 0 of a new log (succession.py)."""
+        with self.db.transaction() as connection:
+            if connection.execute("SELECT accepted FROM log").fetchone()[0]:
+                raise SetupError(f"{self.db.path} has entries already")
+            insert_entries(connection, 0, [(leaf, leaf_hash)])
+            connection.execute("UPDATE log SET accepted = 1")
+
     def reserve_draws(self, count: int) -> int:
         """Reserve `count` draws of the newest chain durably; returns the first. Reserved and unused ones are gaps."""
         with self.db.transaction() as connection:

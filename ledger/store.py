@@ -79,6 +79,11 @@ class LogStore:
         """Close the database."""
         self.db.close()
 
+    def sign_again(self, note: bytes, cosigned: bytes) -> None:
+        """Keep the same two heads under further signatures; the caller holds the lock and added nothing else."""
+        with self.db.transaction() as connection:
+            connection.execute("UPDATE log SET note = ?, cosigned_note = ?", (note, cosigned))
+
     def append(self, old: Head, rows: Sequence[tuple[bytes, bytes]], new: Head) -> None:
         """Accept (leaf, hash) rows after all accepted ones and make `new` the signed head over all, in one commit.
 

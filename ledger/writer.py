@@ -71,7 +71,7 @@ class WriterKeys:
     """The private keys a sequencing process holds."""
 
     authors: AuthorKeys
-    log: SignerKey
+    logs: tuple[SignerKey, ...]
     witnesses: tuple[tuple[SignerKey, ...], ...]
     """The keys of each witness of log.toml, in its order."""
 
@@ -592,6 +592,10 @@ class Writer:
     # --- sequencing ---
 
     def _become_sequencer(self) -> None:
+        closed = LedgerConfig.read(self._directory).successor
+        if closed:  # since this process opened it
+            self._lock.release()
+            raise SetupError(f"the log of {self._directory} was closed and continues as {closed}")
         if self._policy.quorum is None:
             _log.warning(
                 "%s has no witnesses (quorum none): nothing dates its entries, and if it is restored from a backup "
@@ -603,7 +607,7 @@ class Writer:
             state=self.state,
             vault=self.vault,
             authors=self._keys.authors,
-            log_key=self._keys.log,
+            log_keys=self._keys.logs,
             policy=self._policy,
             witnesses=self._open_witnesses(),
             strict=self._config.sync == "strict",

@@ -15,6 +15,8 @@ from ..policy import Policy
 from ..public import CHECKPOINT, PENDING, PUBLIC_FOLDER
 from ..reader import DirectorySource, Source, TiledLog
 from ..state import State
+from ..succession import check_predecessor, read_predecessor
+from ..tiles import Tile
 from ..tree import EMPTY_ROOT
 from ..vaultkey import VaultKey
 from . import cross
@@ -24,7 +26,15 @@ from .entries import Chains, Rows
 from .findings import KEPT, RESTORE, Findings, Progress, Report
 from .heads import KnownHead, Roots, read_heads, widest
 from .lookup import check_lookup
-from .private import check_journal, check_models, check_people, read_config, read_policy, witness_heads
+from .private import (
+    check_journal,
+    check_models,
+    check_people,
+    read_config,
+    read_policy,
+    retired_log_keys,
+    witness_heads,
+)
 from .state import (
     Snapshot,
     check_accepted,
@@ -70,7 +80,7 @@ def check_log(
     elif CHECKPOINT not in names:
         found.unread(CHECKPOINT, "the log serves no checkpoint", RESTORE)
     with Rows() as rows:
-        size, root, chains = _public(source, heads, rows, note, None, None, found, cross_check, progress)
+        size, root, chains = _public(source, heads, rows, note, None, None, found, cross_check, progress, policy)
         check_absence(note, None, TiledLog(source), rows, (size, root), chains.lost, found)
     found.skipped.append(("state, vault, lookup index", "they are private; this is a log as it is served"))
     origins = {head.checkpoint.origin for head in (*heads, *([note.known] if note is not None else []))}
@@ -96,6 +106,7 @@ def check_ledger(
     found = Findings()
     config = read_config(directory, found)
     policy = policy or read_policy(directory, found)
+    found.retired = retired_log_keys(directory, found)
     folder = directory / PUBLIC_FOLDER
     if not folder.is_dir():
         found.unread(PUBLIC_FOLDER, "the folder is missing", "restore public/ from a mirror or backup")
@@ -116,7 +127,7 @@ def check_ledger(
             check_counters(snapshot, config.origin if config else snapshot.origin, public, found)
             if snapshot.cosigned[1] and not any(head.file == CHECKPOINT for head in public):
                 found.unread(CHECKPOINT, "it is missing", "open the ledger once: it is written anew from state.db")
-        size, root, chains = _public(source, heads, rows, note, state, snapshot, found, cross_check, progress)
+        size, root, chains = _public(source, heads, rows, note, state, snapshot, found, cross_check, progress, policy)
         if state is not None and snapshot is not None:
             with found.reading("state.db", "restore state.db from a backup"):
                 check_chain(state, snapshot, rows, chains.lost, found)
@@ -156,6 +167,7 @@ def _public(
     found: Findings,
     cross_check: bool,
     progress: Progress,
+    policy: Policy | None,
 ) -> tuple[int, bytes, Chains]:
     """Tree, entries and chains; (size, root) of the head they were held against, and the chains."""
     anchor = _anchor(source, heads)
@@ -195,10 +207,25 @@ def _public(
         found.notes.append(f"entry {ignored.index} says nothing about keys: {ignored.reason}")
     for vkey, index in chains.history.revoked.items():
         found.notes.append(f"{vkey} counts no more from entry {index} on")
+    if anchor is not None and chains.first is not None:
+        _predecessor(chains, anchor.checkpoint.origin, policy, found)
     if chains.strangers:
         found.notes.append(f"{chains.strangers} leaves are no entries of this format; anyone may log anything")
     _cross(other, cross_check, whole, root, anchor, found)
     return size, root, chains
+
+
+def _predecessor(chains: Chains, origin: str, policy: Policy | None, found: Findings) -> None:
+    """What entry 0 carries of a log that this one continues."""
+    carried = read_predecessor(chains.first or b"", origin)
+    if carried is None:
+        return
+    chains.strangers -= 1
+    file = Tile(None, 0, min(256, chains.read)).path
+    with found.reading(file, "the log carries a checkpoint that does not count: keep it, and ask who made it", 0):
+        if policy is not None and check_predecessor(carried, policy) is None:
+            found.notes.append(f"the policy does not name {carried.origin}, which this log continues: not checked")
+    found.notes.append(f"entry 0: it continues {carried.origin}, which was closed with {carried.size} entries")
 
 
 def _cross(

@@ -96,6 +96,8 @@ class Chains:
         """What the entries say about their authors' keys."""
         self.epochs = EpochIndex()
         """The seed epochs that they publish; of one log, so by no origin."""
+        self.first: bytes | None = None
+        """Entry 0, if it is no entry of this format."""
         self.strangers = 0
         """Leaves that are no entries of this format."""
         self.lost = 0
@@ -122,6 +124,8 @@ class Chains:
         try:
             entry = parse_entry(leaf)
         except EvidenceError:
+            if index == 0:
+                self.first = leaf
             self.strangers += 1
             return
         try:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ...schemas.errors import EvidenceError, PeerError, PolicyError, SetupError
 from ...schemas.verdict import Verdict, worst_exit
+from ..note import VerifierKey
 
 KEPT = 1000
 
@@ -108,6 +109,8 @@ class Findings:
     skipped: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     notes: list[str] = field(default_factory=list[str])
     uncounted: int = 0
+    retired: list[VerifierKey] | None = None
+    """Keys that signed this log before and sign no more; None where nobody can say: of a log read from outside."""
     _kept: dict[Finding, None] = field(default_factory=dict[Finding, None])
 
     def add(self, kind: Kind, file: str, what: str, remedy: str, index: int | None = None) -> None:

@@ -85,9 +85,16 @@ def check_head(
         keys = [log.key for log in policy.logs if log.key.name == checkpoint.origin]
         open_checkpoint(data, keys)
         head = KnownHead(file, checkpoint, True)
-        known = {(key.name, key.key_id) for key in (*keys, *(witness.key for witness in policy.witnesses))}
+        retired = [key for key in found.retired or () if key.name == checkpoint.origin and key not in keys]
+        known = {(key.name, key.key_id) for key in (*keys, *retired, *(witness.key for witness in policy.witnesses))}
+        note.known_signatures(retired)
         for line in note.signatures:
-            if (line.name, line.key_id) not in known:
+            if (line.name, line.key_id) in known:
+                continue
+            if line.name == checkpoint.origin and found.retired is None:
+                text = f"{file} is also signed by a key of its log that the policy does not name ({line.key_id.hex()})"
+                found.notes.append(text)
+            else:
                 what = f"the signature line of {line.name} ({line.key_id.hex()}) is by no key of the policy"
                 found.unread(file, what, _GIVE_POLICY)
         note.known_signatures(witness.key for witness in policy.witnesses)

@@ -17,8 +17,10 @@ from ..checkpoint import Checkpoint
 from ..config import CONFIG_FILE, LedgerConfig, WitnessConfig, ledger_path
 from ..keys import check_roles, read_key
 from ..layout import AUTHOR_KEY, AUTHORS_FILE, LOG_KEY, POLICY_FILE
-from ..note import SignerKey
+from ..logkeys import RETIRED_FOLDER
+from ..note import Note, SignerKey, VerifierKey
 from ..policy import Policy
+from ..public import CHECKPOINT, CHECKPOINTS, PENDING, PUBLIC_FOLDER
 from ..recorder.journal import Journal
 from ..registry import MODELS_FOLDER, RegisteredModel
 from ..sealing import Seal
@@ -28,7 +30,7 @@ from ..weights import MANIFEST_FILE, WEIGHTS_FILE, check_weights
 from ..witness import WITNESS_DDL, WITNESS_VERSION
 from .databases import structure, version_of
 from .entries import Chains
-from .findings import Findings
+from .findings import Findings, Kind
 from .heads import KnownHead, check_head
 from .vault import GIVE_KEY
 
@@ -56,6 +58,16 @@ def read_policy(directory: Path, found: Findings) -> Policy | None:
     return None
 
 
+def retired_log_keys(directory: Path, found: Findings) -> list[VerifierKey]:
+    """Keys that signed this log's heads before the one in use."""
+    keys: list[VerifierKey] = []
+    for path in sorted((directory / KEYS_FOLDER / RETIRED_FOLDER).glob("*.key")):
+        key = _key(path, f"{KEYS_FOLDER}/{RETIRED_FOLDER}/{path.name}", found)
+        if key is not None:
+            keys.append(key.verifier)
+    return keys
+
+
 def check_people(
     directory: Path,
     config: LedgerConfig | None,
@@ -76,13 +88,18 @@ def check_people(
                 if known.find(author) is None:
                     found.false(AUTHORS_FILE, f"it does not name the author of this ledger's chain, {author}", _RESTORE)
     roles = _author_keys(directory, config, authors, chains, found)
-    log_key = _key(directory / LOG_KEY, LOG_KEY, found)
-    if log_key is not None:
+    files = config.log_keys if config is not None else (LOG_KEY,)
+    for file in files:
+        log_key = _key(ledger_path(directory, file), file, found)
+        if log_key is None:
+            continue
         roles.append(("log", log_key.verifier.public))
         if policy is not None and log_key.verifier not in [log.key for log in policy.logs]:
-            found.false(LOG_KEY, "the policy does not name this log key", _RESTORE)
+            found.false(file, "the policy does not name this log key", _RESTORE)
         if config is not None and log_key.name != config.origin:
-            found.false(LOG_KEY, "it is not the key of log.toml's origin", _RESTORE)
+            found.false(file, "it is not the key of log.toml's origin", _RESTORE)
+        if len(files) > 1:
+            _check_signed(directory, file, log_key, found)
     for witness in config.witnesses if config is not None else ():
         for file in witness.key_files:
             key = _key(ledger_path(directory, file), file, found)
@@ -95,6 +112,17 @@ def check_people(
                 found.notes.append(f"the policy does not name the witness {key.name} with the key of {file}")
     with found.reading("keys/", _RESTORE):
         check_roles(roles)
+
+
+def _check_signed(directory: Path, file: str, key: SignerKey, found: Findings) -> None:
+    """While one log key follows another every head that is kept or served carries both signatures."""
+    public = directory / PUBLIC_FOLDER
+    heads = [public / CHECKPOINT, public / PENDING, *sorted((public / CHECKPOINTS).glob("[0-9]*"))]
+    for path in heads:
+        with contextlib.suppress(OSError, EvidenceError):  # missing and malformed heads are found elsewhere
+            if not Note.parse(path.read_bytes()).known_signatures([key.verifier]):
+                name = path.relative_to(public).as_posix()
+                found.add(Kind.UNTRUSTED, name, f"it lacks the signature of {file}", "pd keys rotate-log: once more")
 
 
 def _author_keys(
@@ -158,11 +186,14 @@ def _witness(
         what = f"it keeps two heads of {name} that cannot both be true"
         found.false(file, what, "two histories of one log: keep every copy, tell the witnesses")
     heads: list[KnownHead] = []
+    if origin not in [row[0] for row in logs]:
+        watched = ", ".join(repr(row[0]) for row in logs) or "nothing"
+        found.false(file, f"it watches {watched}, which is not this log", _NEW_WITNESS)
     for name, keys, size, root, note in logs:
         if name != origin:
-            found.false(file, f"it watches {name!r}, which is not this log", _NEW_WITNESS)
+            # one witness may watch several logs, this one's predecessor or successor among them
             continue
-        if policy is not None and keys not in [log.key.encode() for log in policy.logs]:
+        if policy is not None and not set(keys.split("\n")) <= {log.key.encode() for log in policy.logs}:
             found.false(file, "it watches this log under a key that the policy does not name", _NEW_WITNESS)
         if note is None:
             claimed = Checkpoint(origin, size, root)

@@ -354,3 +354,42 @@ def test_an_epoch_from_the_command_to_the_verdict(pd, studio) -> None:
     (studio.folder / "drawn.png.epoch-proof").unlink()
     assert "the epoch's own entry is not at hand" in pd("verify", picture, *studio.trust, "--models", studio.model).err
     assert pd("fsck", studio.ledger).code == 0
+
+
+# --- the log's key, and its successor ---------------------------------------------------------------------------------
+
+
+def test_the_log_s_key_is_changed_in_two_steps(pd, studio) -> None:
+    where = ("--ledger", studio.ledger)
+    old_policy = (studio.ledger / "policy.txt").read_text()
+    lines = pd("keys", "rotate-log", *where).out.splitlines()
+    assert len(lines) == 2
+    assert old_policy.startswith(lines[0] + "\n")
+    found = pd("keys", "rotate-log", "--finish", *where, "--json").document()
+    assert [f"log {key}" for key in found["keys"]] == lines[1:]
+    assert lines[1] in (studio.ledger / "policy.txt").read_text()
+    assert pd("keys", "rotate-log", "--finish", *where).code == 2
+    assert pd("fsck", studio.ledger).code == 0
+    # what was given out before the change still verifies under the policy of before
+    (studio.folder / "old.policy").write_text(old_policy)
+    assert pd("log", "checkpoint", *where, "--policy", studio.folder / "old.policy").code == 0
+
+
+def test_a_log_is_closed_and_continued(pd, studio) -> None:
+    new = studio.folder / "studio-2.ledger"
+    made = pd("log", "continue", new, "--origin", "models.example/studio/log-2", "--ledger", studio.ledger)
+    assert made.code == 0, made.err
+    assert made.out.startswith("log models.example/studio/log-2+")
+    assert made.out in (new / "policy.txt").read_text()
+    listed = pd("log", "list", "--ledger", new).out.splitlines()
+    assert listed[1].split() == ["0", "continues", "size", "5", "models.example/studio/log"]
+    shown = pd("log", "show", "0", "--ledger", new).document()
+    assert shown["continues"]["note"].encode() == (studio.ledger / "public/checkpoint").read_bytes()
+    assert pd("log", "list", "--ledger", new, "--json").document()["entries"][0]["statement"] is None
+    assert "continues as" in pd("models", "add", studio.model, "--ledger", studio.ledger).sentence()
+    assert pd("models", "add", studio.model, "--ledger", new).code == 0
+    for place in (new, studio.ledger):
+        assert pd("fsck", place).code == 0
+    # the old picture is still logged, under the policy that names both
+    assert pd("verify", studio.picture(0), "--ledger", studio.ledger, "--policy", new / "policy.txt",
+              "--authors", new / "authors.txt").code == 0  # fmt: skip

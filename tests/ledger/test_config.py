@@ -21,7 +21,8 @@ def test_a_config_survives_its_text(
     author: str, origin: str, sync: str, entries: int, wait: float, witnesses: set[str]
 ) -> None:
     rows = tuple(WitnessConfig(name, f"keys/{name}", f"witnesses/{name}") for name in sorted(witnesses))
-    config = LedgerConfig(author, origin, sync, "journal", entries, wait, rows)
+    keys = tuple(f"keys/{name}" for name in sorted(witnesses)) or ("keys/log.key",)
+    config = LedgerConfig(author, origin, sync, "journal", entries, wait, rows, keys, author if witnesses else "")
     assert LedgerConfig.parse(config.to_toml()) == config
 
 
