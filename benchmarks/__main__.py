@@ -20,12 +20,14 @@ QUICK = {
     "bitflips": ("benchmarks.ledger.bitflips",),
     "absence": ("benchmarks.ledger.absence",),
     "fuzz": ("benchmarks.ledger.fuzz", "-n", "2000"),
+    "race": ("benchmarks.ledger.race",),
     "wrap-overhead": ("benchmarks.ledger.wrap_overhead",),
     "witness": ("benchmarks.node.witness",),
     "copies": ("benchmarks.attribution.copies",),
     "faces": ("benchmarks.attribution.faces",),
 }
 LONG = {
+    "faults": ("benchmarks.ledger.faults", "--progress"),
     "classes": ("benchmarks.attribution.classes", "--workers", "2", "--threads", "1"),
     "calibrate": ("benchmarks.attribution.calibrate", "--workers", "2", "--threads", "1"),
 }

@@ -35,7 +35,9 @@ class AuthorKeys:
 
     def _read(self) -> None:
         self._known = {}
-        for path in sorted(self._folder.glob("author*.key")):
+        with storage(f"reading {self._folder}"):
+            paths = sorted(self._folder.glob("author*.key"))
+        for path in paths:
             key = read_key(path)
             if key.name != self._name:
                 raise SetupError(f"{path} is the key of {key.name!r}, but the author in log.toml is {self._name!r}")

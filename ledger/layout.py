@@ -68,7 +68,9 @@ def make_directory(
     vault_key: VaultKey | None = None,
 ) -> None:
     """Make a ledger directory at `path` (absent or empty); see `Ledger.init`."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    with storage(f"making {path}"):
+        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    if taken:
         raise UsageError(f"{path} exists and is not empty: choose a new directory")
     kinds = WITNESS_KEYS.get(witness_keys)
     if kinds is None:

@@ -135,7 +135,9 @@ class Log:
     def create(cls, folder: Path | str, key: SignerKey, *, strict: bool = False) -> Self:
         """Make a log in a new folder; its origin is the key's name. The key is the caller's to keep."""
         path = Path(folder)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        with storage(f"making {path}"):
+            taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        if taken:
             raise UsageError(f"{path} exists and is not empty: choose a new directory")
         with storage(f"making {path}"):
             path.mkdir(parents=True, exist_ok=True)

@@ -130,7 +130,9 @@ class Sequencer:
 
         From then on the sequencer is held if one has cosigned what this state.db does not know.
         """
-        if not self._may_sign and self._policy.quorum is None and self._restored.exists():
+        with storage(f"reading {self._directory}"):
+            restored = not self._may_sign and self._policy.quorum is None and self._restored.exists()
+        if restored:
             self.trouble = (
                 f"state.db came from a backup and there is no witness to ask whether it signed more since: nothing is "
                 f"signed while {self._restored} is there"
