@@ -182,7 +182,7 @@ _PLACES = {
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
-@pytest.mark.parametrize("count", [25, pytest.param(2_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [25, pytest.param(400, marks=pytest.mark.long)])
 def test_whole_files(loose: Callable[[bool], Path], tmp_path: Path, encrypted: bool, count: int) -> None:
     random, refused = Random(count + encrypted), 0
     ledger = Path(shutil.copytree(loose(encrypted), tmp_path / "a.ledger"))
