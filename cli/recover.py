@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import output, sources
+from . import output, sources, vaultkeys
 from .options import JsonOption
 
 
@@ -37,6 +37,7 @@ def recover(
     from ..ledger.recover import recover as run
 
     where = folder if folder is not None else sources.folder(None)
+    key = vaultkeys.opening(where)
     with contextlib.ExitStack() as stack:
         source = None
         if copy is not None:
@@ -48,7 +49,7 @@ def recover(
             else:
                 source = DirectorySource(sources.public_folder(place))
         tell = stack.enter_context(output.stages())
-        done = run(where, source, progress=lambda read, total: tell("entries", read, total))
+        done = run(where, source, vault_key=key, progress=lambda read, total: tell("entries", read, total))
     if as_json:
         body = {
             "old_size": done.old_size,

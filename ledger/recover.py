@@ -35,6 +35,7 @@ from .state import STATE_FILE, Adopted, Head, State
 from .statements import EPOCH
 from .tree import hash_leaf
 from .vault import GENERATION, MODEL, VAULT_FILE, Submission, Vault
+from .vaultkey import VaultKey
 from .weights import MANIFEST_FILE
 
 _NEWER = "no ledger is recovered over a change of its author's keys or seed epochs: restore a backup made after it"
@@ -60,12 +61,19 @@ class Recovered:
 def _silent(_done: int, _total: int) -> None: ...
 
 
-def recover(path: Path | str, source: Source | None = None, *, progress: Progress = _silent) -> Recovered:
+def recover(
+    path: Path | str,
+    source: Source | None = None,
+    *,
+    progress: Progress = _silent,
+    vault_key: VaultKey | None = None,
+) -> Recovered:
     """Bring `state.db` to the newest head that `source` (default: the directory's own `public/`) serves.
 
     The ledger must be closed. Nothing is changed unless the copy continues the head `state.db` knows and every missing
     entry lies under a head with this log's signature. Files are written by the next `Ledger.open`, which also asks the
-    witnesses again. Raises `EvidenceError` for a copy that is another history, `SetupError` if it is not newer.
+    witnesses again. `vault_key` opens an encrypted vault. Raises `EvidenceError` for a copy that is another history,
+    `SetupError` if it is not newer.
     """
     folder = Path(path)
     config = read_directory(folder).config
@@ -77,7 +85,7 @@ def recover(path: Path | str, source: Source | None = None, *, progress: Progres
         with contextlib.ExitStack() as opened:
             state = State(folder / STATE_FILE)
             opened.callback(state.close)
-            vault = Vault(folder / VAULT_FILE)
+            vault = Vault(folder / VAULT_FILE, key=vault_key)
             opened.callback(vault.close)
             copy = TiledLog(source if source is not None else DirectorySource(folder / PUBLIC_FOLDER))
             return _recover(folder, state, vault, copy, log_keys, progress)

@@ -40,3 +40,15 @@ def test_it_takes_a_copy_and_says_what_it_took(pd: Callable[..., Any], restored:
     assert result.code == 0 and "size 1 to 2" in result.out
     again = pd("recover", restored, "--from", tmp_path / "mirror")
     assert again.code == 4 and "nothing to take" in again.sentence()
+
+
+def test_an_encrypted_ledger_goes_on_with_its_key(
+    pd: Callable[..., Any], restored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pd("vault", "encrypt", "--ledger", restored, "--vault-key", "k").code == 0
+    refused = pd("recover", restored)
+    assert refused.code == 4 and "no key was given" in refused.sentence()
+    monkeypatch.setenv("PD_VAULT_KEY", "k")
+    assert pd("recover", restored).code == 0
+    with Ledger.open(restored) as ledger:
+        assert ledger.append(image=picture(2), model="m").wait("witnessed", 30).index == 2
