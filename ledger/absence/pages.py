@@ -108,7 +108,7 @@ class PageFile:
         if found is not None:
             return found
         query = "select number, hash, records from page where number = ?"
-        row: Page | None = self._connection.execute(query, (number,)).fetchone()
+        row: Any = self._connection.execute(query, (number,)).fetchone()
         if row is not None and not (_is_hash(row[1]) and (row[2] is None or isinstance(row[2], bytes))):
             raise SetupError(_BROKEN)
         return row
