@@ -76,8 +76,10 @@ class WitnessState:
             raise UsageError(f"{path} exists already: open it, or choose another place") from None
         except OSError as error:
             raise SetupError(f"cannot create {path}: {error.strerror}") from None
+        sync_folder_of(path)  # SQLite does it with its first commits, and ignores failure
         db = _connect(path)
         try:
+            sync_folder_of(path)
             # one transaction: a file that is half made has version 0 and is refused
             db.executescript(f"BEGIN IMMEDIATE;\n{WITNESS_DDL}\nPRAGMA user_version = {WITNESS_VERSION};")
             db.execute("INSERT INTO witness (name) VALUES (?)", (name,))
@@ -136,7 +138,7 @@ class WitnessState:
             if self._broken is not None:
                 raise self._broken
             if not self._folder_synced:
-                sync_folder_of(self.path)  # SQLite does it at its first commit, and ignores failure
+                sync_folder_of(self.path)  # as in `create`
                 self._folder_synced = True
             try:
                 self._db.execute("BEGIN IMMEDIATE")
