@@ -377,7 +377,7 @@ def matrix(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             cases = [cases[i * len(cases) // options.sample] for i in range(options.sample)]
         done: Counter[str] = Counter(cases=len(cases))
         for number, case in enumerate(cases, 1):
-            outcome = run_case(case, template, folder)
+            outcome = _run_again(case, template, folder)
             done += outcome.counts
             if outcome.remarks:
                 result["remarks"].append({"case": str(case), "harm": outcome.harm, "remarks": outcome.remarks})
@@ -391,6 +391,17 @@ def matrix(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     result["total"] = _row(totals)
     result["seconds"] = round(time.monotonic() - began, 1)
     return result
+
+
+def _run_again(case: Case, template: Path | None, folder: Path) -> Outcome:
+    """`run_case`, tried again where a thread ended before strace was there."""
+    for _ in range(3):
+        try:
+            return run_case(case, template, folder)
+        except NoTraceError as error:
+            if "No such process" not in str(error):
+                raise
+    return Outcome()
 
 
 def _row(counts: Counter[str]) -> dict[str, int]:
