@@ -330,20 +330,23 @@ class Writer:
         self._wake.clear()
 
     def _idle_seconds(self) -> float:
+        """How long there is nothing to do, at most; 0 only where the very next round does something."""
         now = time.monotonic()
         seconds = POLL_SECONDS
+        sequencer = self._sequencer
+        if self._broken is not None:
+            return seconds
+        if sequencer is None:
+            return FOLLOW_SECONDS if self.progress.waiting else seconds
         # a failed write or a quorum out of reach is retried, not hammered
         retry = max(self._retry_at, self._sequence_at)
-        if self._head_due is not None:
+        unsigned, uncosigned = sequencer.accepted > sequencer.size, sequencer.size > sequencer.cosigned_size
+        if unsigned and self._head_due is not None:
             seconds = min(seconds, max(self._head_due, retry) - now)
-        if self._sequencer is not None and self._sequencer.cosigning:
+        if uncosigned and sequencer.cosigning:
             seconds = min(seconds, retry - now)
-        if self.progress.waiting:
-            sequencer = self._sequencer
-            if sequencer is None:
-                seconds = FOLLOW_SECONDS
-            elif sequencer.accepted > sequencer.size or sequencer.size > sequencer.cosigned_size:
-                seconds = min(seconds, retry - now)
+        if self.progress.waiting and (unsigned or uncosigned):
+            seconds = min(seconds, retry - now)
         return max(0.0, seconds)
 
     def _round(self, items: Sequence[tuple[Callable[[], Submission], Receipt]], *, last: bool) -> None:

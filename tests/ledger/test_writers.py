@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from plausible.ledger import Ledger
@@ -15,7 +16,7 @@ from plausible.ledger.digests import pixel_digest
 from plausible.schemas.errors import SetupError, UsageError
 
 from tests.ledger.processes import finish, first_line, start
-from tests.ledger.studio import make, picture
+from tests.ledger.studio import make, manifest, picture
 
 
 def test_a_second_process_enqueues_and_its_receipts_move_on(tmp_path: Path) -> None:
@@ -177,3 +178,27 @@ def test_readers_see_what_is_witnessed_while_it_is_written(tmp_path: Path) -> No
             assert reader.record_of(number + 1).context.draw == number
         with pytest.raises(UsageError, match="mode='append'"):
             reader.append(image=picture(1), model="m")
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_an_idle_writer_rests(tmp_path: Path, written: bool) -> None:
+    """With nothing to do the writer looks for other processes' submissions now and then; it does not spin."""
+    with make(tmp_path / "a.ledger") as ledger:
+        ledger.flush()
+    with Ledger.open(tmp_path / "a.ledger") as ledger:
+        if written:
+            ledger.register_model("n", manifest=manifest(5)).wait("witnessed", 40)
+        writer = ledger._writer
+        assert writer is not None
+        rounds = 0
+        inner = writer._round
+
+        def counted(items: Any, *, last: bool) -> None:
+            nonlocal rounds
+            rounds += 1
+            inner(items, last=last)
+
+        writer._round = counted  # type: ignore[method-assign]
+        time.sleep(1.2)
+        # a poll every 0.2 s, and a head that may have been due
+        assert rounds <= 20
