@@ -109,7 +109,16 @@ def test_a_logged_picture_in_any_lossless_file_is_logged(
     assert (report.verdict, report.exit_code) == (Verdict.LOGGED, 0)
     assert report.line == f"logged by {AUTHOR} as entry 3 of {AUTHOR}/log, replayed sample for sample"
     assert check(report, "inversion").state == "skipped"
-    assert check(report, "revocation").reason == f"none in the first 7 entries of {AUTHOR}/log; this entry has index 3"
+
+
+def test_revocations_are_none_only_once_every_entry_was_read(studio: Studio, tmp_path: Path) -> None:
+    """The lookup index of somebody else's ledger says what it holds, never that it holds all."""
+    logged = save(tmp_path / "a.png", studio.pictures[2])
+    with Verifier(ledgers=[studio.path], policy=studio.policy, authors=studio.authors, options=STRICT) as verifier:
+        assert check(verifier.verify(logged), "revocation").reason == "not checked"
+        verifier.verify(save(tmp_path / "b.png", blocks(500)))  # not found, so the whole log is scanned
+        known = f"none in the first 7 entries of {AUTHOR}/log; this entry has index 3"
+        assert check(verifier.verify(logged), "revocation").reason == known
 
 
 def test_without_a_policy_an_own_ledger_is_self_attested(studio: Studio, tmp_path: Path) -> None:
