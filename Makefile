@@ -58,11 +58,11 @@ format: $(STAMP) ## apply ruff's fixes and format
 bench: $(STAMP)  ## the figures of README and docs, each printed with its command
 	$(PY) -m benchmarks
 
-faults: $(STAMP) ## the crash matrix: each file-system call of a writer fails once; about an hour, needs strace
+faults: $(STAMP) ## the crash matrix: each file-system call of a writer fails once; long, needs strace
 	@command -v strace >/dev/null || { echo "strace is missing: apt-get install strace (Debian, Ubuntu)" >&2; exit 4; }
 	$(PY) -m benchmarks.ledger.faults --progress
 
-fuzz: $(STAMP)   ## 100,000 mutated inputs for every parser of what others made; about half an hour
+fuzz: $(STAMP)   ## 100,000 mutated inputs for every parser of what others made; long
 	$(PY) -m benchmarks.ledger.fuzz
 
 # pymerkle is GPL: an environment of its own, another process, never a dependency

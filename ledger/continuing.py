@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 
 from ..schemas.errors import EvidenceError, SetupError, UsageError
 from .authorkeys import AuthorKeys
 from .checkpoint import Checkpoint
 from .config import CONFIG_FILE, LedgerConfig, WitnessConfig, ledger_path
-from .disk import storage, sync_folder, write_file
+from .disk import staged_folder, storage, sync_folder, write_file
 from .entry import MAX_ENTRY_BYTES
 from .keys import read_key, write_key
 from .layout import AUTHOR_KEY, AUTHORS_FILE, LOG_KEY, POLICY_FILE, read_directory
@@ -56,19 +55,8 @@ def continue_log(old: Path, new: Path, *, origin: str, vault_key: VaultKey | Non
     carried = close_log(old, origin, vault_key=vault_key)
     if read_predecessor(carried, origin) is None:
         raise SetupError(f"{old} has no entries: there is nothing to continue")
-    temporary = new.with_name(f".tmp-{os.getpid():x}-{os.urandom(4).hex()}-{new.name}")
-    with storage(f"making {new}"):
-        new.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir(mode=0o700)
-        try:
-            _fill(temporary, new, old, log_key, carried, vault_key)
-            if new.exists():
-                new.rmdir()
-            temporary.rename(new)
-            sync_folder(new.parent)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+    with staged_folder(new, f"making {new}") as temporary:
+        _fill(temporary, new, old, log_key, carried, vault_key)
     ledger = Ledger.open(new, vault_key=vault_key)
     with contextlib.suppress(NotYet):  # witnesses elsewhere must be told of the new log before they cosign it
         ledger.flush()

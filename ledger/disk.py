@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import Generator
 from pathlib import Path
@@ -119,6 +120,27 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644, sync: bool = True,
         raise
     if sync:
         sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def staged_folder(target: Path, doing: str) -> Generator[Path]:
+    """A private folder beside `target` that takes its place, durably, when the block is left; gone after an error.
+
+    `target` must be absent or empty. `doing` names the work in the message of a failed system call.
+    """
+    temporary = target.with_name(f"{_TEMPORARY}{os.getpid():x}-{os.urandom(4).hex()}-{target.name}")
+    with storage(doing):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir(mode=0o700)
+        try:
+            yield temporary
+            if target.exists():
+                target.rmdir()
+            temporary.rename(target)
+            sync_folder(target.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
 
 def remove_leftovers(folder: Path) -> None:

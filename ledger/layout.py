@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from .authorkeys import AuthorKeys
 from .authors import Authors
 from .checkpoint import Checkpoint
 from .config import CONFIG_FILE, LedgerConfig, WitnessConfig, ledger_path
-from .disk import storage, sync_folder, write_file
+from .disk import staged_folder, storage, sync_folder, write_file
 from .keys import check_roles, read_key, write_key
 from .note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, ED25519, SignerKey
 from .policy import Policy
@@ -84,19 +83,8 @@ def make_directory(
     if len(set(witnesses)) != len(witnesses) or not all(_WITNESS.fullmatch(name) for name in witnesses):
         raise UsageError("witness names are letters, digits and ._/-, each used once")
     policy_text = _policy_text(policy, log_key, signers)
-    temporary = path.with_name(f".tmp-{os.getpid():x}-{os.urandom(4).hex()}-{path.name}")
-    with storage(f"making {path}"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir(mode=0o700)
-        try:
-            _fill(temporary, author_key, log_key, signers, policy_text, vault_key)
-            if path.exists():
-                path.rmdir()
-            temporary.rename(path)
-            sync_folder(path.parent)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+    with staged_folder(path, f"making {path}") as temporary:
+        _fill(temporary, author_key, log_key, signers, policy_text, vault_key)
 
 
 def _fill(
