@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from ..ledger.absence.note import IndexPolicy
-from ..ledger.entry import verify_entry
-from ..ledger.images import Image
-from ..ledger.succession import Predecessor, check_closed, check_predecessor, read_predecessor
-from ..ledger.tree import hash_leaf, inclusion_path, verify_inclusion
+from ..ledger.entries.entry import verify_entry
+from ..ledger.entries.images import Image
+from ..ledger.merkle.tree import hash_leaf, inclusion_path, verify_inclusion
+from ..ledger.writing.succession import Predecessor, check_closed, check_predecessor, read_predecessor
 from ..schemas.errors import PlausibleError
 from ..schemas.text import digest_text
 from .findings import Coverage, EntryFinding

@@ -15,10 +15,10 @@ import numpy as np
 import PIL
 import torch
 
-from ..ledger.authors import Authors
-from ..ledger.images import Image
-from ..ledger.note import SignerKey
-from ..ledger.policy import AcceptedCheckpoint, Policy
+from ..ledger.entries.authors import Authors
+from ..ledger.entries.images import Image
+from ..ledger.notes.note import SignerKey
+from ..ledger.notes.policy import AcceptedCheckpoint, Policy
 from ..schemas import jcs
 from ..schemas.report import (
     ReportCandidate,

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ..ledger.evidence import verify_evidence
-from ..ledger.images import Image
-from ..ledger.record import OpenedRecord, open_record
+from ..ledger.entries.evidence import verify_evidence
+from ..ledger.entries.images import Image
+from ..ledger.entries.record import OpenedRecord, open_record
 from ..schemas.errors import PlausibleError
 from .copies import Copy, CopyIndex, search_copies
 from .copy_limits import CopyLimits

@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..ledger.checkpoint import Checkpoint
-from ..ledger.entry import Entry, parse_entry
-from ..ledger.epochs import EpochIndex
-from ..ledger.keyhistory import KeyHistory
-from ..ledger.policy import AcceptedCheckpoint
-from ..ledger.reader import TiledLog
-from ..ledger.tiles import MAX_BUNDLE_BYTES, WIDTH, Tile, decode_bundle
-from ..ledger.tree import CompactRange, hash_leaf
+from ..ledger.entries.entry import Entry, parse_entry
+from ..ledger.keys.keyhistory import KeyHistory
+from ..ledger.merkle.reader import TiledLog
+from ..ledger.merkle.tiles import MAX_BUNDLE_BYTES, WIDTH, Tile, decode_bundle
+from ..ledger.merkle.tree import CompactRange, hash_leaf
+from ..ledger.notes.checkpoint import Checkpoint
+from ..ledger.notes.policy import AcceptedCheckpoint
+from ..ledger.seeds.epochs import EpochIndex
 from ..schemas.errors import EvidenceError, PeerError, PlausibleError
 from .findings import Coverage
 

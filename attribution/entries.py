@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..ledger.counted import counted_inputs
-from ..ledger.evidence import Evidence
-from ..ledger.images import Image
-from ..ledger.record import OpenedRecord
+from ..ledger.entries.counted import counted_inputs
+from ..ledger.entries.evidence import Evidence
+from ..ledger.entries.images import Image
+from ..ledger.entries.record import OpenedRecord
 from ..schemas.errors import EvidenceError, PlausibleError
 from ..schemas.text import digest_text
 from .copies import variance

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..ledger.digests import model_digest
-from ..ledger.evidence import Evidence, verify_evidence
+from ..ledger.entries.digests import model_digest
+from ..ledger.entries.evidence import Evidence, verify_evidence
 from ..schemas.errors import PlausibleError, SetupError
 from ..schemas.text import digest_text, parse_time
 from .generators.folder import WEIGHTS, load_model_folder, read_manifest

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..ledger.record import OpenedRecord
+from ..ledger.entries.record import OpenedRecord
 from ..ledger.recorder.capture import restore
 from ..schemas.record import RngSource
 from ..schemas.text import unb64

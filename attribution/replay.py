@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..ledger.digests import canonical_pixels, pixel_digest
-from ..ledger.record import OpenedRecord
+from ..ledger.entries.digests import canonical_pixels, pixel_digest
+from ..ledger.entries.record import OpenedRecord
 from ..ledger.recorder.environment import environment
-from ..ledger.seeds import check_latent
+from ..ledger.seeds.committed import check_latent
 from ..schemas.errors import EvidenceError, SetupError, UsageError
 from ..schemas.record import Environment
 from ..schemas.text import parse_digest

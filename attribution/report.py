@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from ..ledger.dsse import open_envelope, sign_envelope
-from ..ledger.note import SignerKey, VerifierKey
+from ..ledger.notes.dsse import open_envelope, sign_envelope
+from ..ledger.notes.note import SignerKey, VerifierKey
 from ..schemas import jcs
 from ..schemas.errors import EvidenceError
 from ..schemas.report import REPORT_TYPE, ReportCandidate, ReportDocument

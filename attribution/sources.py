@@ -14,17 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..ledger.absence.store import AbsenceStore
-from ..ledger.archive import dated_by
-from ..ledger.authors import Authors
-from ..ledger.checkpoint import Checkpoint
-from ..ledger.epochs import EpochIndex
-from ..ledger.keyhistory import KeyHistory
+from ..ledger.entries.authors import Authors
+from ..ledger.keys.keyhistory import KeyHistory
 from ..ledger.ledger import Ledger
-from ..ledger.note import Note
-from ..ledger.policy import AcceptedCheckpoint, Policy
-from ..ledger.proof import make_proof
-from ..ledger.reader import DirectorySource, TiledLog
-from ..ledger.tree import inclusion_path, verify_consistency
+from ..ledger.merkle.reader import DirectorySource, TiledLog
+from ..ledger.merkle.tree import inclusion_path, verify_consistency
+from ..ledger.notes.checkpoint import Checkpoint
+from ..ledger.notes.note import Note
+from ..ledger.notes.policy import AcceptedCheckpoint, Policy
+from ..ledger.notes.proof import make_proof
+from ..ledger.seeds.epochs import EpochIndex
+from ..ledger.storage.archive import dated_by
 from ..schemas.errors import EvidenceError, PeerError, PlausibleError, PolicyError, SetupError, UsageError
 from .coverage import LogScan, scan_log
 from .findings import Trust

@@ -20,12 +20,12 @@ from datetime import datetime
 from pathlib import Path
 
 from ..ledger.absence.note import IndexPolicy
-from ..ledger.authors import Authors
-from ..ledger.epochs import EpochIndex
-from ..ledger.evidence import Evidence, verify_evidence
-from ..ledger.images import Image, read_image
-from ..ledger.note import SignerKey
-from ..ledger.policy import Policy
+from ..ledger.entries.authors import Authors
+from ..ledger.entries.evidence import Evidence, verify_evidence
+from ..ledger.entries.images import Image, read_image
+from ..ledger.notes.note import SignerKey
+from ..ledger.notes.policy import Policy
+from ..ledger.seeds.epochs import EpochIndex
 from ..schemas.errors import EvidenceError, PlausibleError, UsageError
 from ..schemas.text import digest_text
 from ..schemas.verdict import Verdict

@@ -17,8 +17,8 @@ from ..ledger.absence.pages import ABSENCE_FILE
 from ..ledger.absence.proof import MAGIC, AbsenceEvidence, AbsenceProof, verify_absence
 from ..ledger.absence.prove import prove_absence, published
 from ..ledger.absence.store import AbsenceStore
-from ..ledger.images import Image
-from ..ledger.policy import Policy
+from ..ledger.entries.images import Image
+from ..ledger.notes.policy import Policy
 from ..schemas.errors import EvidenceError, PlausibleError, PolicyError
 from .findings import Check, Coverage
 from .sources import EvidenceFiles, LogSource, split_view

@@ -17,8 +17,8 @@ from .options import ForceOption, IndexPolicyOption, JsonOption, LedgerOption, P
 if TYPE_CHECKING:
     from ..ledger.absence.note import IndexPolicy
     from ..ledger.absence.proof import AbsenceProof
-    from ..ledger.images import Image
-    from ..ledger.policy import Policy
+    from ..ledger.entries.images import Image
+    from ..ledger.notes.policy import Policy
 
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to write it; `-` means stdout.")]
 
@@ -50,7 +50,7 @@ def prove_absence(
     Python: plausible.ledger.absence.prove.prove_absence
     """
     from ..ledger.absence.proof import MAX_PROOF_BYTES, AbsenceProof
-    from ..ledger.images import read_image
+    from ..ledger.entries.images import read_image
 
     picture = read_image(image)
     trust = _trust(policy, index_policy)
@@ -101,8 +101,8 @@ def sign_index(
     """
     from ..ledger.absence import prove
     from ..ledger.absence.note import IndexHead
-    from ..ledger.keys import read_key
-    from ..ledger.note import Note
+    from ..ledger.keys.keyfile import read_key
+    from ..ledger.notes.note import Note
 
     with sources.served(ledger, policy) as found:
         with output.progress("entries", found.checkpoint.size) as advance:
@@ -230,7 +230,7 @@ def _checked(proof: AbsenceProof, picture: Image, trust: tuple[Policy, IndexPoli
 def _unchecked(proof: AbsenceProof, own: bool) -> _Answer:
     """What a proof says that no policies were held against."""
     from ..ledger.absence.note import IndexHead
-    from ..ledger.note import Note
+    from ..ledger.notes.note import Note
 
     head = IndexHead.parse(Note.parse(proof.note).text)
     indices = tuple(sorted({index for one in proof.proofs.values() for index in one.indices}))

@@ -13,9 +13,9 @@ from . import output, sources
 from .options import JsonOption, LedgerOption, PolicyOption
 
 if TYPE_CHECKING:
-    from ..ledger.archive import Kept
-    from ..ledger.policy import Policy
-    from ..ledger.reader import TiledLog
+    from ..ledger.merkle.reader import TiledLog
+    from ..ledger.notes.policy import Policy
+    from ..ledger.storage.archive import Kept
 
 
 def archive(
@@ -39,9 +39,9 @@ def archive(
     tiles. A served log lists nothing: only the one of its own size is asked for. Exit code 1: one is false; 5: one
     does not meet the policy; 4: one cannot be read.
 
-    Python: plausible.ledger.archive.walk_archive
+    Python: plausible.ledger.storage.archive.walk_archive
     """
-    from ..ledger.archive import dated_by, sizes_of, walk_archive
+    from ..ledger.storage.archive import dated_by, sizes_of, walk_archive
 
     with _log(ledger, policy) as (log, chosen):
         if which is not None:
@@ -67,8 +67,8 @@ def _log(flag: str | None, policy: Path | None) -> Generator[tuple[TiledLog, Pol
     """The log behind a folder or URL and the policy its checkpoints are held against."""
     from ..ledger.config import CONFIG_FILE
     from ..ledger.layout import POLICY_FILE
-    from ..ledger.policy import Policy
-    from ..ledger.reader import DirectorySource, TiledLog
+    from ..ledger.merkle.reader import DirectorySource, TiledLog
+    from ..ledger.notes.policy import Policy
     from ..schemas.errors import UsageError
 
     where = sources.place(flag)

@@ -12,8 +12,8 @@ from .options import JsonOption, LedgerFolder, LedgerOption, PolicyOption
 
 if TYPE_CHECKING:
     from ..ledger import Ledger
-    from ..ledger.keyhistory import KeyHistory
-    from ..ledger.receipt import Receipt
+    from ..ledger.keys.keyhistory import KeyHistory
+    from ..ledger.writing.receipt import Receipt
 
 Vkey = Annotated[str, typer.Argument(metavar="VKEY", help="A verifier key, as `pd keys show` prints it.")]
 
@@ -53,7 +53,7 @@ def rotate(
 
     Python: plausible.ledger.Ledger.rotate_author_key
     """
-    from ..ledger.keys import read_key
+    from ..ledger.keys.keyfile import read_key
 
     with sources.own(ledger, "append") as opened:
         before = opened.author_vkey
@@ -100,9 +100,9 @@ def rotate_log(
     signed again, so that evidence made later fits new policies; evidence made before stays good under old ones. No
     other process may have the ledger open meanwhile.
 
-    Python: plausible.ledger.logkeys.begin
+    Python: plausible.ledger.keys.logkeys.begin
     """
-    from ..ledger import logkeys
+    from ..ledger.keys import logkeys
 
     folder = sources.folder(ledger)
     found = logkeys.finish(folder) if finish else logkeys.begin(folder)
@@ -126,10 +126,10 @@ def history(ledger: LedgerOption = None, policy: PolicyOption = None, as_json: J
 
     Every entry is read and compared with the checkpoint, so that nothing is left out.
 
-    Python: plausible.ledger.keyhistory.KeyHistory
+    Python: plausible.ledger.keys.keyhistory.KeyHistory
     """
-    from ..ledger.entry import parse_entry
-    from ..ledger.keyhistory import KeyHistory
+    from ..ledger.entries.entry import parse_entry
+    from ..ledger.keys.keyhistory import KeyHistory
     from ..schemas.errors import EvidenceError
 
     found = KeyHistory()

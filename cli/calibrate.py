@@ -143,7 +143,7 @@ def _number(value: float | None) -> str:
 def _pictures(folder: Path, generator: Generator, *, derivative: bool) -> list[Negative]:
     """Every picture of a folder, at its own size, with the generator's channels."""
     from ..attribution.calibration import Negative
-    from ..ledger.images import read_image
+    from ..ledger.entries.images import read_image
     from ..schemas.errors import UsageError
 
     if not folder.is_dir():
@@ -173,7 +173,7 @@ def _copies(folder: Path, generator: Generator, seed: int, force: bool) -> None:
     import torch
 
     from ..attribution.copy_limits import FILE, CopyLimits, calibrate_copies
-    from ..ledger.digests import canonical_pixels
+    from ..ledger.entries.digests import canonical_pixels
 
     def draw(count: int, at: int) -> list[Pixels]:
         latents = generator.latent.draw(count, torch.Generator().manual_seed(at))

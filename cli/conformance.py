@@ -31,8 +31,8 @@ def witness(
 
     Python: plausible.node.conformance.witness.WitnessCases
     """
-    from ..ledger.keys import read_key
-    from ..ledger.note import VerifierKey
+    from ..ledger.keys.keyfile import read_key
+    from ..ledger.notes.note import VerifierKey
     from ..node.conformance.case import Result
     from ..node.conformance.witness import WitnessCases
 

@@ -30,10 +30,10 @@ def encrypt(
     Interrupted, the same command goes on. The file is rewritten, so that no free page keeps a record; older copies of
     it (backups, snapshots) stay as they are. The key file belongs elsewhere than the ledger.
 
-    Python: plausible.ledger.rekey.encrypt_vault
+    Python: plausible.ledger.vault.rekey.encrypt_vault
     """
-    from ..ledger.rekey import encrypt_vault
-    from ..ledger.vaultkey import PASSPHRASE_VARIABLE
+    from ..ledger.vault.rekey import encrypt_vault
+    from ..ledger.vault.vaultkey import PASSPHRASE_VARIABLE
     from ..schemas.errors import UsageError
 
     folder = sources.folder(ledger)
@@ -66,10 +66,10 @@ def rotate(
     If a key may be known to somebody, rotate both: the data key is what he had. Interrupted, nothing is lost, and the
     same command goes on. Running recorders go on after a new key alone.
 
-    Python: plausible.ledger.rekey.rotate_vault
+    Python: plausible.ledger.vault.rekey.rotate_vault
     """
-    from ..ledger.rekey import rotate_vault, vault_status
-    from ..ledger.vaultkey import wanted
+    from ..ledger.vault.rekey import rotate_vault, vault_status
+    from ..ledger.vault.vaultkey import wanted
     from ..schemas.errors import SetupError, UsageError
 
     folder = sources.folder(ledger)
@@ -91,9 +91,9 @@ def status(ledger: LedgerFolder = None, as_json: JsonOption = False) -> None:
 
     Say whether the vault is encrypted, with what it opens, and how many records it holds. Needs no key.
 
-    Python: plausible.ledger.rekey.vault_status
+    Python: plausible.ledger.vault.rekey.vault_status
     """
-    from ..ledger.rekey import vault_status
+    from ..ledger.vault.rekey import vault_status
 
     found = vault_status(sources.folder(ledger))
     opens = {None: "no key", "file": "a key file", "scrypt": "a passphrase"}[found.kdf.name if found.kdf else None]
@@ -132,9 +132,9 @@ def backup(
     An encrypted vault stays encrypted in it; a plain one is in it in the clear. What is erased later is still in it:
     destroy old backups, or the key they open with.
 
-    Python: plausible.ledger.backup.write_backup
+    Python: plausible.ledger.vault.backup.write_backup
     """
-    from ..ledger.backup import write_backup
+    from ..ledger.vault.backup import write_backup
 
     manifest = write_backup(sources.folder(ledger), file, force=force)
     if as_json:
@@ -163,10 +163,10 @@ def restore(
     Nothing that is here is replaced, and what was erased here stays erased; only if vault.db is gone altogether the
     backup takes its place. A backup of another ledger is refused.
 
-    Python: plausible.ledger.backup.restore_backup
+    Python: plausible.ledger.vault.backup.restore_backup
     """
-    from ..ledger.backup import read_manifest, restore_backup
-    from ..ledger.vaultkey import VaultKey
+    from ..ledger.vault.backup import read_manifest, restore_backup
+    from ..ledger.vault.vaultkey import VaultKey
 
     folder = sources.folder(ledger)
     other = None if backup_key is None else VaultKey.from_file(backup_key)

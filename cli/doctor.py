@@ -103,7 +103,7 @@ def _packages() -> list[Finding]:
 
 def _signatures() -> list[Finding]:
     try:
-        from ..ledger.keytypes import has_ml_dsa
+        from ..ledger.notes.keytypes import has_ml_dsa
     except ImportError:  # reported above
         return []
     if has_ml_dsa():

@@ -11,8 +11,8 @@ from . import output, sources
 
 if TYPE_CHECKING:
     from ..attribution.findings import Decision, Findings
-    from ..ledger.evidence import Evidence
-    from ..ledger.images import Image
+    from ..ledger.entries.evidence import Evidence
+    from ..ledger.entries.images import Image
 
 _ABSENT = "torch is not installed: pip install 'plausible-deniability[attribution]'"
 
@@ -30,8 +30,8 @@ def verify_evidence_only(
     """
     from ..attribution.decide import decide
     from ..attribution.findings import Scope
-    from ..ledger.authors import Authors
-    from ..ledger.policy import Policy
+    from ..ledger.entries.authors import Authors
+    from ..ledger.notes.policy import Policy
     from ..schemas.verdict import worst_exit
 
     if trust[0] is None or trust[1] is None:
@@ -83,7 +83,7 @@ def _findings(image: str, files: list[Path], policy: Any, authors: Any) -> tuple
 def _read(image: str) -> Image:
     import sys
 
-    from ..ledger.images import read_image
+    from ..ledger.entries.images import read_image
 
     return read_image(sys.stdin.buffer.read() if image == "-" else Path(image))
 
@@ -91,8 +91,8 @@ def _read(image: str) -> Image:
 def _check(
     picture: Image, proof: bytes, opening: bytes | None, epoch: bytes | None, policy: Any, authors: Any
 ) -> Evidence:
-    from ..ledger.epochs import EpochIndex
-    from ..ledger.evidence import verify_evidence
+    from ..ledger.entries.evidence import verify_evidence
+    from ..ledger.seeds.epochs import EpochIndex
 
     epochs = EpochIndex()
     if epoch is not None:

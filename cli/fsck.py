@@ -49,7 +49,7 @@ def fsck(
 def _check(where: str | None, policy: Path | None, index: IndexPolicy | None, cross_check: bool) -> Report:
     from ..ledger.config import CONFIG_FILE
     from ..ledger.fsck import check_ledger, check_log
-    from ..ledger.reader import DirectorySource
+    from ..ledger.merkle.reader import DirectorySource
 
     place = sources.place(where)
     common: dict[str, Any] = {"index_policy": index, "cross_check": cross_check}

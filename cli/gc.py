@@ -11,7 +11,7 @@ from . import output, sources
 from .options import JsonOption, PolicyOption
 
 if TYPE_CHECKING:
-    from ..ledger.archive import Thinned
+    from ..ledger.storage.archive import Thinned
 
 
 def gc(
@@ -38,9 +38,9 @@ def gc(
 
     --thin keeps fewer checkpoints of the archive. Entries may then be dated up to so many seconds later, for good.
 
-    Python: plausible.ledger.gc.collect
+    Python: plausible.ledger.storage.gc.collect
     """
-    from ..ledger.gc import collect
+    from ..ledger.storage.gc import collect
 
     where = folder if folder is not None else sources.folder(None)
     public = sources.public_folder(where)
@@ -75,9 +75,9 @@ def gc(
 
 
 def _thin(where: Path, public: Path, given: Path | None, seconds: int, remove: bool) -> Thinned:
-    from ..ledger.archive import thin
     from ..ledger.layout import POLICY_FILE
-    from ..ledger.policy import Policy
+    from ..ledger.notes.policy import Policy
+    from ..ledger.storage.archive import thin
     from ..schemas.errors import UsageError
 
     policy = sources.policy(given)

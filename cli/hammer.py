@@ -16,8 +16,8 @@ from .options import JsonOption, PolicyOption
 
 if TYPE_CHECKING:
     from ..ledger.hammer import Hammered
-    from ..ledger.policy import Policy
-    from ..ledger.reader import Source
+    from ..ledger.merkle.reader import Source
+    from ..ledger.notes.policy import Policy
 
 _POLITE = 100.0
 
@@ -110,8 +110,8 @@ def _target(
 ) -> Generator[tuple[Source | Path, Policy | None, float | None]]:
     from ..ledger.config import CONFIG_FILE
     from ..ledger.layout import POLICY_FILE
-    from ..ledger.policy import Policy
-    from ..ledger.reader import DirectorySource
+    from ..ledger.merkle.reader import DirectorySource
+    from ..ledger.notes.policy import Policy
     from ..schemas.errors import UsageError
 
     place = sources.place(flag)

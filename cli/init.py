@@ -72,7 +72,7 @@ def init(
     """
     from ..ledger import Ledger
     from ..ledger.layout import AUTHORS_FILE, POLICY_FILE
-    from ..ledger.vaultkey import PASSPHRASE_VARIABLE
+    from ..ledger.vault.vaultkey import PASSPHRASE_VARIABLE
     from ..schemas.errors import UsageError
     from . import vaultkeys
 

@@ -36,10 +36,10 @@ def generate(
 
     The file is never overwritten: whoever loses a key makes a new one under a new file.
 
-    Python: plausible.ledger.keys.write_key
+    Python: plausible.ledger.keys.keyfile.write_key
     """
-    from ..ledger.keys import write_key
-    from ..ledger.note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, ED25519, SignerKey
+    from ..ledger.keys.keyfile import write_key
+    from ..ledger.notes.note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, ED25519, SignerKey
     from ..schemas.errors import UsageError
 
     if ml_dsa and role is not Role.WITNESS:
@@ -64,9 +64,9 @@ def show(
 
     Print the verifier keys of private key files: what others put into a policy or an authors file.
 
-    Python: plausible.ledger.keys.read_key
+    Python: plausible.ledger.keys.keyfile.read_key
     """
-    from ..ledger.keys import read_key
+    from ..ledger.keys.keyfile import read_key
 
     keys = [(path, read_key(path).verifier) for path in files]
     if as_json:

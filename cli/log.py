@@ -12,7 +12,7 @@ from . import output, sources
 from .options import ForceOption, JsonOption, LedgerFolder, LedgerOption, PolicyOption
 
 if TYPE_CHECKING:
-    from ..ledger.entry import Entry
+    from ..ledger.entries.entry import Entry
 
 Which = Annotated[str, typer.Argument(metavar="INDEX|IMAGE", help="An entry's index, or a logged picture.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where to write it; `-` means stdout.")]
@@ -33,7 +33,7 @@ def list_entries(
 
     Every entry is compared with its tile and the tiles with the checkpoint. Signatures are checked under --policy.
 
-    Python: plausible.ledger.reader.TiledLog.entries
+    Python: plausible.ledger.merkle.reader.TiledLog.entries
     """
     with sources.served(ledger, policy) as found:
         size = found.checkpoint.size
@@ -66,7 +66,7 @@ def show(
 
     Print one entry: its statement, as signed, and its leaf hash.
 
-    Python: plausible.ledger.entry.parse_entry
+    Python: plausible.ledger.entries.entry.parse_entry
     """
     from ..schemas.errors import UsageError
 
@@ -178,7 +178,7 @@ def checkpoint(
 
     Print a log's signed checkpoint, as served; under --policy, say who vouches for it.
 
-    Python: plausible.ledger.policy.Policy.check
+    Python: plausible.ledger.notes.policy.Policy.check
     """
     with sources.served(ledger, policy) as found:
         pass
@@ -249,7 +249,7 @@ def continue_in(
 
 def _entry(leaf: bytes) -> Entry | None:
     """The entry in a leaf; None for anything else, since anyone may log anything."""
-    from ..ledger.entry import parse_entry
+    from ..ledger.entries.entry import parse_entry
     from ..schemas.errors import EvidenceError
 
     try:
@@ -259,8 +259,8 @@ def _entry(leaf: bytes) -> Entry | None:
 
 
 def _stranger(index: int, leaf: bytes, origin: str) -> dict[str, Any]:
-    from ..ledger.succession import read_predecessor
-    from ..ledger.tree import hash_leaf
+    from ..ledger.merkle.tree import hash_leaf
+    from ..ledger.writing.succession import read_predecessor
 
     carried = read_predecessor(leaf, origin) if index == 0 else None
     row: dict[str, Any] = {"index": index, "leaf": hash_leaf(leaf).hex(), "author": None, "statement": None}

@@ -11,7 +11,7 @@ from . import output, sources
 from .options import JsonOption, LedgerFolder
 
 if TYPE_CHECKING:
-    from ..ledger.registry import RegisteredModel
+    from ..ledger.writing.registry import RegisteredModel
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Registered names; none means all.")]
 
@@ -33,7 +33,7 @@ def add(
 
     Python: plausible.ledger.Ledger.register_model
     """
-    from ..ledger.receipt import WITNESSED
+    from ..ledger.writing.receipt import WITNESSED
     from ..schemas.errors import UsageError
     from ..schemas.text import digest_text
 
@@ -75,7 +75,7 @@ def show(
 
     Print a model's manifest: architecture, configuration, sampling, and the digest of every tensor.
 
-    Python: plausible.ledger.registry.RegisteredModel.manifest
+    Python: plausible.ledger.writing.registry.RegisteredModel.manifest
     """
     with sources.own(ledger) as opened:
         model = opened.model(name)
@@ -105,7 +105,7 @@ def verify(names: Names = None, ledger: LedgerFolder = None) -> None:
 
 
 def _row(model: RegisteredModel) -> dict[str, Any]:
-    from ..ledger.weights import CALIBRATIONS_FOLDER, WEIGHTS_FILE
+    from ..ledger.entries.weights import CALIBRATIONS_FOLDER, WEIGHTS_FILE
     from ..schemas.text import digest_text
 
     return {

@@ -83,7 +83,7 @@ def make_archive(
     that the report names, or if two files have one name.
     """
     from ..attribution.report import render
-    from ..ledger.images import read_image
+    from ..ledger.entries.images import read_image
     from ..schemas.errors import EvidenceError, UsageError
     from ..schemas.text import digest_text
 

@@ -31,10 +31,10 @@ def recover(
     public/ is the copy. What was recorded since waits in the vault and is logged at the next opening. Records that
     only the lost vault held are gone: restore a newer vault (pd vault restore), or their entries cannot be opened.
 
-    Python: plausible.ledger.recover.recover
+    Python: plausible.ledger.writing.recover.recover
     """
-    from ..ledger.reader import DirectorySource
-    from ..ledger.recover import recover as run
+    from ..ledger.merkle.reader import DirectorySource
+    from ..ledger.writing.recover import recover as run
 
     where = folder if folder is not None else sources.folder(None)
     key = vaultkeys.opening(where)

@@ -12,8 +12,8 @@ from .options import ForceOption, JsonOption, LedgerFolder
 
 if TYPE_CHECKING:
     from ..attribution.generators import Generator
-    from ..ledger.entry import Entry
-    from ..ledger.record import OpenedRecord
+    from ..ledger.entries.entry import Entry
+    from ..ledger.entries.record import OpenedRecord
 
 _CODES = {"exact": 0, "tolerance": 0, "different": 3, "contradicts": 1}
 
@@ -51,7 +51,7 @@ def replay(
 
     sources.require_attribution()
     from ..attribution.replay import replay as run
-    from ..ledger.images import read_image
+    from ..ledger.entries.images import read_image
 
     picture = read_image(image)
     entry, opened, folders = _record(image, ledger, evidence)
@@ -84,8 +84,8 @@ def replay(
 
 def _record(image: Path, ledger: str | None, evidence: Path | None) -> tuple[Entry, OpenedRecord, list[Path]]:
     """The entry about the image, its opened record, and the model folders that came with it."""
-    from ..ledger.entry import parse_entry
-    from ..ledger.record import verify_opening
+    from ..ledger.entries.entry import parse_entry
+    from ..ledger.entries.record import verify_opening
     from ..schemas.record import REPLAY_FIELDS
 
     if evidence is None:
@@ -95,7 +95,7 @@ def _record(image: Path, ledger: str | None, evidence: Path | None) -> tuple[Ent
             opening = opened.opening(index, (*REPLAY_FIELDS, "tolerance"))
             return entry, verify_opening(opening, entry), [model.folder for model in opened.models()]
     from ..attribution.sources import read_evidence
-    from ..ledger.proof import TlogProof
+    from ..ledger.notes.proof import TlogProof
     from ..schemas.errors import EvidenceError, UsageError
 
     [files] = read_evidence([evidence])
@@ -116,7 +116,7 @@ def _models() -> list[Path]:
 
 def _generator(opened: OpenedRecord, folders: list[Path]) -> Generator:
     from ..attribution.generators import load_model_folder, read_manifest
-    from ..ledger.digests import model_digest
+    from ..ledger.entries.digests import model_digest
     from ..schemas.errors import SetupError
     from ..schemas.text import digest_text
 

@@ -49,7 +49,7 @@ def report(
     """
     from ..attribution.pictures import Figure
     from ..attribution.report import render
-    from ..ledger.images import read_image
+    from ..ledger.entries.images import read_image
     from ..schemas.errors import EvidenceError
     from ..schemas.text import digest_text
 
@@ -68,8 +68,8 @@ def report(
 def read_report(path: Path, auditor: str | None = None) -> FoundReport:
     """A report document or signed envelope. `EvidenceError` if malformed, or if its signature does not hold."""
     from ..attribution.report import MAX_REPORT_BYTES, open_report
-    from ..ledger.dsse import Envelope
-    from ..ledger.note import VerifierKey
+    from ..ledger.notes.dsse import Envelope
+    from ..ledger.notes.note import VerifierKey
     from ..schemas.errors import EvidenceError
     from ..schemas.report import ReportDocument
 

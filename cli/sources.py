@@ -13,11 +13,11 @@ from . import output, settings
 
 if TYPE_CHECKING:
     from ..ledger.absence.note import IndexPolicy
-    from ..ledger.checkpoint import Checkpoint
-    from ..ledger.images import Image
+    from ..ledger.entries.images import Image
     from ..ledger.ledger import Ledger
-    from ..ledger.policy import AcceptedCheckpoint, Policy
-    from ..ledger.reader import TiledLog
+    from ..ledger.merkle.reader import TiledLog
+    from ..ledger.notes.checkpoint import Checkpoint
+    from ..ledger.notes.policy import AcceptedCheckpoint, Policy
 
 _NONE_NAMED = "no ledger named: give --ledger, set PD_LEDGER, or write `ledger = ...` into plausible.toml"
 
@@ -79,9 +79,9 @@ def served(flag: str | None, policy_flag: Path | None = None) -> Generator[Serve
 
     With a policy the checkpoint must meet it (`PolicyError`); without one a line on stderr says that nobody vouches.
     """
-    from ..ledger.checkpoint import Checkpoint
-    from ..ledger.note import Note
-    from ..ledger.reader import DirectorySource, TiledLog
+    from ..ledger.merkle.reader import DirectorySource, TiledLog
+    from ..ledger.notes.checkpoint import Checkpoint
+    from ..ledger.notes.note import Note
 
     where = place(flag)
     with contextlib.ExitStack() as stack:
@@ -130,7 +130,7 @@ def require_attribution() -> None:
 
 def policy(flag: Path | None) -> Policy | None:
     """The policy the settings name, or None; a line on stderr says so if a file chose it."""
-    from ..ledger.policy import Policy
+    from ..ledger.notes.policy import Policy
 
     path = settings.get("policy", flag)
     if path is None:
@@ -168,7 +168,7 @@ def index_of(ledger: Ledger, which: str) -> tuple[int, Path | None]:
     """The index that `which` means: a number, or an image's first entry; and the image's path if it was one."""
     if which.isascii() and which.isdigit():
         return int(which), None
-    from ..ledger.images import read_image
+    from ..ledger.entries.images import read_image
 
     path = Path(which)
     image: Image = read_image(path)

@@ -16,8 +16,8 @@ from . import output, sources
 from .options import ForceOption, JsonOption, LedgerOption, PolicyOption
 
 if TYPE_CHECKING:
-    from ..ledger.policy import AcceptedCheckpoint, Policy
-    from ..ledger.reader import TiledLog
+    from ..ledger.merkle.reader import TiledLog
+    from ..ledger.notes.policy import AcceptedCheckpoint, Policy
 
 
 def export(
@@ -122,8 +122,8 @@ def _vouched(accepted: AcceptedCheckpoint | None) -> dict[str, object]:
 def _log(flag: str | None, given: Path | None) -> Generator[tuple[TiledLog, Policy | None]]:
     from ..ledger.config import CONFIG_FILE
     from ..ledger.layout import POLICY_FILE
-    from ..ledger.policy import Policy
-    from ..ledger.reader import DirectorySource, TiledLog
+    from ..ledger.merkle.reader import DirectorySource, TiledLog
+    from ..ledger.notes.policy import Policy
 
     where = sources.place(flag)
     chosen = sources.policy(given)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from . import settings
 
 if TYPE_CHECKING:
-    from ..ledger.vaultkey import VaultKey
+    from ..ledger.vault.vaultkey import VaultKey
 
 
 def opening(folder: Path, *, append: bool = False) -> VaultKey | None:
@@ -18,9 +18,9 @@ def opening(folder: Path, *, append: bool = False) -> VaultKey | None:
 
     To `append` a key that is named counts for a plain vault too, and is refused there: it was meant to be encrypted.
     """
-    from ..ledger.rekey import vault_status
-    from ..ledger.vault import VAULT_FILE
-    from ..ledger.vaultkey import VaultKey
+    from ..ledger.vault.rekey import vault_status
+    from ..ledger.vault.vault import VAULT_FILE
+    from ..ledger.vault.vaultkey import VaultKey
 
     if not (folder / VAULT_FILE).is_file():
         return given()
@@ -45,7 +45,7 @@ def to_check(folder: Path) -> VaultKey | None:
 
 def given() -> VaultKey | None:
     """What the settings and the environment name."""
-    from ..ledger.vaultkey import PASSPHRASE_VARIABLE, VaultKey
+    from ..ledger.vault.vaultkey import PASSPHRASE_VARIABLE, VaultKey
 
     path = settings.get("vault_key")
     if path is not None:
@@ -60,7 +60,7 @@ def new(file: Path | None, passphrase: bool, variable: str, ledger: Path | None 
     The passphrase is read from `variable` or asked for twice. A key file inside the ledger's folder would be stolen
     with it (`UsageError`).
     """
-    from ..ledger.vaultkey import VaultKey
+    from ..ledger.vault.vaultkey import VaultKey
     from ..schemas.errors import UsageError
     from . import output
 

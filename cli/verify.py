@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..attribution.assemble import Report
     from ..attribution.verifier import Options, Verifier
     from ..ledger.absence.note import IndexPolicy
-    from ..ledger.note import SignerKey
+    from ..ledger.notes.note import SignerKey
 
 _STDIN = "-"
 ABSENCE_SUFFIX = ".absence-proof"
@@ -240,7 +240,7 @@ def _auditor(key: Path | None) -> SignerKey | None:
     path = settings.get("auditor_key", key)
     if path is None:
         return None
-    from ..ledger.keys import read_key
+    from ..ledger.keys.keyfile import read_key
 
     return read_key(path)
 
@@ -256,7 +256,7 @@ def _ledgers(stack: contextlib.ExitStack, flags: list[str] | None, offline: bool
             if offline:
                 output.note(f"offline: {place} is not asked")
                 continue
-            from ..ledger.reader import TiledLog
+            from ..ledger.merkle.reader import TiledLog
             from ..node.client import HttpSource
 
             found.append(TiledLog(stack.enter_context(HttpSource(place))))

@@ -80,7 +80,7 @@ def add(
 
     Python: plausible.ledger.witness.Witness.add_logs
     """
-    from ..ledger.note import VerifierKey
+    from ..ledger.notes.note import VerifierKey
     from ..node.witness.directory import open_witness
 
     keys = [VerifierKey.parse(line) for text in vkeys for line in _lines(text)]

@@ -19,16 +19,16 @@ from plausible.ledger.absence.keys import FILE, PIXELS, index_key
 from plausible.ledger.absence.note import IndexHead, IndexPolicy
 from plausible.ledger.absence.proof import AbsenceProof, verify_absence
 from plausible.ledger.absence.trie import IndexMap, MemoryPages
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.cosignature import cosign, subtree_message
-from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
-from plausible.ledger.policy import Policy
-from plausible.ledger.proof import make_proof
-from plausible.ledger.reader import DirectorySource, TiledLog
-from plausible.ledger.succession import read_predecessor
-from plausible.ledger.tiles import WIDTH, Tile, tiles_at, tiles_to_write
+from plausible.ledger.merkle.reader import DirectorySource, TiledLog
+from plausible.ledger.merkle.tiles import WIDTH, Tile, tiles_at, tiles_to_write
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.cosignature import cosign, subtree_message
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
+from plausible.ledger.notes.policy import Policy
+from plausible.ledger.notes.proof import make_proof
 from plausible.ledger.transfer import export_log
-from plausible.ledger.tree import MemoryTree, hash_leaf
+from plausible.ledger.writing.succession import read_predecessor
 
 # spec_entries.py lies beside this script, which tests load by its path
 sys.path.insert(0, str(Path(__file__).resolve().parent))

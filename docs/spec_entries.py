@@ -14,22 +14,22 @@ from typing import Any, cast
 
 import numpy as np
 import PIL.Image as Pillow
-from plausible.ledger import seeds
-from plausible.ledger.authors import Authors
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.cosignature import cosign
-from plausible.ledger.counted import counted_inputs
-from plausible.ledger.digests import array_digest, model_digest, model_manifest, pixel_digest
-from plausible.ledger.entry import parse_entry, sign_entry
-from plausible.ledger.epochs import EpochIndex, EpochSeeds
-from plausible.ledger.evidence import verify_evidence
-from plausible.ledger.images import Image, read_image
-from plausible.ledger.keyhistory import KeyHistory
-from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, SignerKey
-from plausible.ledger.policy import Policy
-from plausible.ledger.proof import make_proof
-from plausible.ledger.record import commit, make_opening, open_record, salt
-from plausible.ledger.tree import MemoryTree, hash_leaf
+from plausible.ledger.entries.authors import Authors
+from plausible.ledger.entries.counted import counted_inputs
+from plausible.ledger.entries.digests import array_digest, model_digest, model_manifest, pixel_digest
+from plausible.ledger.entries.entry import parse_entry, sign_entry
+from plausible.ledger.entries.evidence import verify_evidence
+from plausible.ledger.entries.images import Image, read_image
+from plausible.ledger.entries.record import commit, make_opening, open_record, salt
+from plausible.ledger.keys.keyhistory import KeyHistory
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.cosignature import cosign
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, SignerKey
+from plausible.ledger.notes.policy import Policy
+from plausible.ledger.notes.proof import make_proof
+from plausible.ledger.seeds import committed as seeds
+from plausible.ledger.seeds.epochs import EpochIndex, EpochSeeds
 from plausible.schemas import jcs
 from plausible.schemas.receipt import Receipt
 from plausible.schemas.record import (

@@ -1,13 +1,14 @@
 """The log and what surrounds it: digests, commitments, tree, tiles, notes, policy, proofs, storage, vault, recorder.
 
-Formats    wire, tree, tiles, keytypes, note, checkpoint, cosignature, policy, proof, reader, witness, mirror_body
-Entries    digests, images, dsse, authors, entry, record, seeds, epochs, evidence, statements
-Storage    disk, database, lock, state, vault, public, index, config, keys, layout, registry, weights
-Writing    draws, openepoch, sequencer, writer, receipt, ledger
-Keys       authorkeys, keyhistory, rotation, logkeys, succession, continuing
-Absence    absence/
-Recording  recorder/
-Checking   fsck/
+ledger.py       `Ledger`, the whole of it behind one name       log.py      the bare log: opaque leaves, a signed head
+config.py       `log.toml`                                  layout.py   making a ledger's folder
+notes/          signed text as C2SP has it                  merkle/     the tree, its tiles, reading any log
+entries/        what is logged about an image, evidence     seeds/      seeds that their author could not choose
+keys/           keys of authors and logs                    vault/      the private half
+storage/        what lies on the disk                       writing/    from a submission to a witnessed head
+absence/        proofs that a picture is not there          recorder/   wrapping a generator
+fsck/           checking all of it                          transfer/   moving a log as one file
+witness/        cosigning for others' logs                  hammer/     load with a goal
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .ledger import Ledger
-    from .receipt import Receipt
     from .recorder.wrap import LatentInput
+    from .writing.receipt import Receipt
 
 __all__ = ["LatentInput", "Ledger", "Receipt"]
 
@@ -29,7 +30,7 @@ def __getattr__(name: str) -> object:
 
         return Ledger
     if name == "Receipt":
-        from .receipt import Receipt
+        from .writing.receipt import Receipt
 
         return Receipt
     if name == "LatentInput":

@@ -16,21 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..schemas.errors import EvidenceError, SetupError, UsageError
-from .authorkeys import AuthorKeys
-from .authors import Authors
-from .checkpoint import Checkpoint
 from .config import CONFIG_FILE, LedgerConfig, WitnessConfig, ledger_path
-from .disk import staged_folder, storage, sync_folder, write_file
-from .keys import check_roles, read_key, write_key
-from .note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, ED25519, SignerKey
-from .policy import Policy
-from .public import CHECKPOINTS, PUBLIC_FOLDER
-from .state import STATE_FILE, Head, State
-from .tree import EMPTY_ROOT
-from .vault import VAULT_FILE, Vault
-from .vaultkey import VaultKey
+from .entries.authors import Authors
+from .keys.authorkeys import AuthorKeys
+from .keys.keyfile import check_roles, read_key, write_key
+from .merkle.public import CHECKPOINTS, PUBLIC_FOLDER
+from .merkle.tree import EMPTY_ROOT
+from .notes.checkpoint import Checkpoint
+from .notes.note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, ED25519, SignerKey
+from .notes.policy import Policy
+from .storage.disk import staged_folder, storage, sync_folder, write_file
+from .storage.state import STATE_FILE, Head, State
+from .vault.vault import VAULT_FILE, Vault
+from .vault.vaultkey import VaultKey
 from .witness import Witness
-from .writer import WriterKeys
+from .writing.writer import WriterKeys
 
 POLICY_FILE = "policy.txt"
 AUTHORS_FILE = "authors.txt"

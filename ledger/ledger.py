@@ -27,31 +27,33 @@ from ..schemas.errors import EvidenceError, PlausibleError, SetupError, UsageErr
 from ..schemas.record import REPLAY_FIELDS, Record
 from ..schemas.statement import SEED_EPOCH
 from ..schemas.text import parse_digest
-from . import archive, openepoch, rotation
-from .authors import Authors
 from .config import LedgerConfig, ledger_path
-from .disk import StorageFull
-from .entry import Entry, parse_entry
-from .epochs import EpochIndex, OpenEpoch, Seed
-from .index import LOOKUP_FILE, Damage, Lookup, read_bundle
-from .keyhistory import KEY_KINDS, KeyHistory
+from .entries.authors import Authors
+from .entries.entry import Entry, parse_entry
+from .entries.record import make_opening
+from .keys import rotation
+from .keys.keyhistory import KEY_KINDS, KeyHistory
 from .layout import make_directory, read_directory, read_keys
-from .note import SignerKey, VerifierKey
-from .policy import AcceptedCheckpoint
-from .proof import make_proof
-from .public import PUBLIC_FOLDER
-from .reader import DirectorySource, TiledLog
-from .receipt import ACCEPTED, AWAITABLE, WITNESSED, Receipt
-from .record import make_opening
+from .merkle.public import PUBLIC_FOLDER
+from .merkle.reader import DirectorySource, TiledLog
+from .merkle.tiles import WIDTH
+from .merkle.tree import hash_leaf
+from .notes.note import SignerKey, VerifierKey
+from .notes.policy import AcceptedCheckpoint
+from .notes.proof import make_proof
 from .recorder.core import Recorder
-from .registry import MODELS_FOLDER, RegisteredModel, store_model
-from .state import STATE_FILE, ChainHead, EpochRow, ModelRow, State
-from .succession import Predecessor, read_predecessor
-from .tiles import WIDTH
-from .tree import hash_leaf
-from .vault import MODEL, VAULT_FILE, Submission, Vault
-from .vaultkey import VaultKey
-from .writer import Counters, Writer
+from .seeds import openepoch
+from .seeds.epochs import EpochIndex, OpenEpoch, Seed
+from .storage import archive
+from .storage.disk import StorageFull
+from .storage.lookup import LOOKUP_FILE, Damage, Lookup, read_bundle
+from .storage.state import STATE_FILE, ChainHead, EpochRow, ModelRow, State
+from .vault.vault import MODEL, VAULT_FILE, Submission, Vault
+from .vault.vaultkey import VaultKey
+from .writing.receipt import ACCEPTED, AWAITABLE, WITNESSED, Receipt
+from .writing.registry import MODELS_FOLDER, RegisteredModel, store_model
+from .writing.succession import Predecessor, read_predecessor
+from .writing.writer import Counters, Writer
 
 _log = logging.getLogger("plausible.ledger")
 
@@ -150,7 +152,7 @@ class Ledger:
         cls, old: Path | str, path: Path | str, *, origin: str, vault_key: VaultKey | Path | str | None = None
     ) -> Ledger:
         """Close the log of the ledger `old` and open one at `path` that continues it; see `continuing.continue_log`."""
-        from .continuing import continue_log
+        from .writing.continuing import continue_log
 
         return continue_log(Path(old), Path(path), origin=origin, vault_key=_vault_key(vault_key))
 

@@ -25,15 +25,15 @@ from types import TracebackType
 from typing import Self
 
 from ..schemas.errors import EvidenceError, PeerError, SetupError, UsageError
-from .checkpoint import Checkpoint, open_checkpoint
-from .disk import storage, sync_folder
-from .lock import LOCK_FILE, SequencerLock
-from .note import SignerKey
-from .public import CHECKPOINT, PENDING, PUBLIC_FOLDER, PublicFolder
-from .reader import DirectorySource, TiledLog
-from .store import STATE_FILE, Head, LogStore
-from .tiles import HEIGHT, MAX_ENTRY_BYTES, WIDTH, bundle_files, item_count, tile_files
-from .tree import EMPTY_ROOT, CompactRange, complete_root, hash_leaf, hash_leaves
+from .merkle.public import CHECKPOINT, PENDING, PUBLIC_FOLDER, PublicFolder
+from .merkle.reader import DirectorySource, TiledLog
+from .merkle.tiles import HEIGHT, MAX_ENTRY_BYTES, WIDTH, bundle_files, item_count, tile_files
+from .merkle.tree import EMPTY_ROOT, CompactRange, complete_root, hash_leaf, hash_leaves
+from .notes.checkpoint import Checkpoint, open_checkpoint
+from .notes.note import SignerKey
+from .storage.disk import storage, sync_folder
+from .storage.lock import LOCK_FILE, SequencerLock
+from .storage.store import STATE_FILE, Head, LogStore
 
 Row = tuple[bytes, bytes]
 """(leaf, leaf hash)."""

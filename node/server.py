@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..ledger.reader import DirectorySource
-from ..ledger.tiles import MAX_BUNDLE_BYTES, parse_path
+from ..ledger.merkle.reader import DirectorySource
+from ..ledger.merkle.tiles import MAX_BUNDLE_BYTES, parse_path
 from ..schemas.errors import EvidenceError, SetupError
 from . import serving
 

@@ -1,6 +1,6 @@
 """The DSSE envelope as it is written down: a payload, its type, exactly one signature.
 
-Source: DSSE v1 and docs/spec/entry.md. What the signature covers is `ledger/dsse.py`.
+Source: DSSE v1 and docs/spec/entry.md. What the signature covers is `ledger/notes/dsse.py`.
 """
 
 from __future__ import annotations

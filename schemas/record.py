@@ -1,7 +1,7 @@
 """The private record of one generation, `plausible.record/1`: ten fields in a fixed order, each absent as null.
 
-A record is committed to field by field (`ledger/record.py`), so a court may get the seed and not the prompt. Numbers in
-free JSON are integers or wrapped (`jcs.wrap_value`). Every field name stands in docs/spec/record.md.
+A record is committed to field by field (`ledger/entries/record.py`), so a court may get the seed and not the prompt.
+Numbers in free JSON are integers or wrapped (`jcs.wrap_value`). Every field name stands in docs/spec/record.md.
 """
 
 from __future__ import annotations

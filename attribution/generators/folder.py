@@ -16,7 +16,7 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as write_safetensors
 from torch import Tensor, nn
 
-from ...ledger.digests import model_digest, model_manifest, tensor_digest
+from ...ledger.entries.digests import model_digest, model_manifest, tensor_digest
 from ...schemas import jcs
 from ...schemas.errors import EvidenceError, SetupError, UsageError
 from ...schemas.text import digest_text

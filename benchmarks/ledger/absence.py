@@ -37,12 +37,12 @@ from plausible.ledger.absence.pages import PageFile, Progress
 from plausible.ledger.absence.proof import AbsenceProof, KeyProof, verify_key
 from plausible.ledger.absence.store import UNWRITTEN_PAGES, AbsenceStore
 from plausible.ledger.absence.trie import IndexMap, MemoryPages
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.entry import sign_entry
-from plausible.ledger.note import ED25519, SignerKey
-from plausible.ledger.reader import TiledLog
-from plausible.ledger.tiles import WIDTH, Tile, encode_bundle
-from plausible.ledger.tree import CompactRange, hash_leaf
+from plausible.ledger.entries.entry import sign_entry
+from plausible.ledger.merkle.reader import TiledLog
+from plausible.ledger.merkle.tiles import WIDTH, Tile, encode_bundle
+from plausible.ledger.merkle.tree import CompactRange, hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.note import ED25519, SignerKey
 from plausible.schemas.statement import NO_PREVIOUS, GenerationStatement, Header
 
 BATCH = 1_000

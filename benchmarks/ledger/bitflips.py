@@ -29,10 +29,10 @@ from plausible.ledger.absence.note import IndexHead, IndexPolicy
 from plausible.ledger.absence.pages import ABSENCE_FILE
 from plausible.ledger.absence.prove import publish
 from plausible.ledger.absence.store import AbsenceStore
-from plausible.ledger.digests import model_manifest
+from plausible.ledger.entries.digests import model_manifest
 from plausible.ledger.fsck import check_ledger
-from plausible.ledger.index import LOOKUP_VERSION
-from plausible.ledger.note import ED25519, SignerKey
+from plausible.ledger.notes.note import ED25519, SignerKey
+from plausible.ledger.storage.lookup import LOOKUP_VERSION
 
 CHOICES = ("log.toml", "policy.txt", "authors.txt")
 OUTCOMES = ("found", "unchanged", "choice", "harmless", "missed")

@@ -26,14 +26,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from plausible.ledger import Ledger
-from plausible.ledger.digests import model_manifest
-from plausible.ledger.public import PublicFolder
-from plausible.ledger.receipt import Progress, Receipt
-from plausible.ledger.sequencer import Sequencer
-from plausible.ledger.state import State
-from plausible.ledger.vault import Vault
+from plausible.ledger.entries.digests import model_manifest
+from plausible.ledger.merkle.public import PublicFolder
+from plausible.ledger.storage.state import State
+from plausible.ledger.vault.vault import Vault
 from plausible.ledger.witness import Witness
-from plausible.ledger.writer import Writer
+from plausible.ledger.writing.receipt import Progress, Receipt
+from plausible.ledger.writing.sequencer import Sequencer
+from plausible.ledger.writing.writer import Writer
 from plausible.schemas.errors import PlausibleError
 
 AUTHOR = "bench.example/studio"

@@ -42,13 +42,13 @@ from pathlib import Path
 from typing import Any
 
 from plausible.ledger import Ledger
-from plausible.ledger.checkpoint import open_checkpoint
-from plausible.ledger.entry import parse_entry
+from plausible.ledger.entries.entry import parse_entry
 from plausible.ledger.fsck import check_ledger
-from plausible.ledger.index import read_bundle
-from plausible.ledger.tiles import WIDTH
-from plausible.ledger.tree import MemoryTree, hash_leaf
-from plausible.ledger.vault import VAULT_FILE, Vault
+from plausible.ledger.merkle.tiles import WIDTH
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf
+from plausible.ledger.notes.checkpoint import open_checkpoint
+from plausible.ledger.storage.lookup import read_bundle
+from plausible.ledger.vault.vault import VAULT_FILE, Vault
 from plausible.schemas.errors import PlausibleError
 
 from benchmarks.ledger.cycles import CYCLES, Cycle, reopen, run_forked

@@ -24,22 +24,22 @@ from plausible.ledger.absence.keys import FILE, PIXELS
 from plausible.ledger.absence.note import IndexHead, IndexPolicy
 from plausible.ledger.absence.proof import AbsenceProof, verify_absence
 from plausible.ledger.absence.prove import prove_absence, sign_index
-from plausible.ledger.authors import Authors
-from plausible.ledger.checkpoint import Checkpoint
 from plausible.ledger.config import CONFIG_FILE, LedgerConfig
-from plausible.ledger.digests import model_manifest
-from plausible.ledger.dsse import Envelope, open_envelope
-from plausible.ledger.entry import parse_entry, verify_entry
-from plausible.ledger.evidence import verify_evidence
-from plausible.ledger.mirror_body import AddEntriesRequest
-from plausible.ledger.note import ED25519, Note, SignerKey, VerifierKey
-from plausible.ledger.policy import Policy
-from plausible.ledger.proof import TlogProof, verify_proof
-from plausible.ledger.reader import DirectorySource, TiledLog
-from plausible.ledger.record import parse_opening, verify_opening
-from plausible.ledger.tiles import decode_bundle, decode_tile, encode_bundle, encode_tile, parse_path
+from plausible.ledger.entries.authors import Authors
+from plausible.ledger.entries.digests import model_manifest
+from plausible.ledger.entries.entry import parse_entry, verify_entry
+from plausible.ledger.entries.evidence import verify_evidence
+from plausible.ledger.entries.record import parse_opening, verify_opening
+from plausible.ledger.merkle.reader import DirectorySource, TiledLog
+from plausible.ledger.merkle.tiles import decode_bundle, decode_tile, encode_bundle, encode_tile, parse_path
+from plausible.ledger.merkle.tree import hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.dsse import Envelope, open_envelope
+from plausible.ledger.notes.mirror_body import AddEntriesRequest
+from plausible.ledger.notes.note import ED25519, Note, SignerKey, VerifierKey
+from plausible.ledger.notes.policy import Policy
+from plausible.ledger.notes.proof import TlogProof, verify_proof
 from plausible.ledger.transfer import export_log, import_log
-from plausible.ledger.tree import hash_leaf
 from plausible.ledger.witness.request import parse_add_checkpoint_request, parse_sign_subtree_request
 from plausible.schemas import jcs
 from plausible.schemas.errors import EvidenceError, SetupError

@@ -42,14 +42,14 @@ from pathlib import Path
 from typing import Any
 
 from plausible.ledger import Ledger
-from plausible.ledger.digests import pixel_digest
-from plausible.ledger.entry import parse_entry
+from plausible.ledger.entries.digests import pixel_digest
+from plausible.ledger.entries.entry import parse_entry
 from plausible.ledger.fsck import check_ledger
-from plausible.ledger.index import read_bundle
-from plausible.ledger.lock import LOCK_FILE
-from plausible.ledger.receipt import NotYet
-from plausible.ledger.tiles import WIDTH
-from plausible.ledger.tree import hash_leaf
+from plausible.ledger.merkle.tiles import WIDTH
+from plausible.ledger.merkle.tree import hash_leaf
+from plausible.ledger.storage.lock import LOCK_FILE
+from plausible.ledger.storage.lookup import read_bundle
+from plausible.ledger.writing.receipt import NotYet
 from plausible.schemas.errors import PlausibleError
 
 from benchmarks.ledger.cycles import WITNESSES, picture, prepare

@@ -16,19 +16,19 @@ import time
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from plausible.ledger import seeds
-from plausible.ledger.authors import Authors
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.cosignature import cosign
-from plausible.ledger.digests import pixel_digest
-from plausible.ledger.entry import sign_entry
-from plausible.ledger.evidence import verify_evidence
-from plausible.ledger.images import Image
-from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, SignerKey
-from plausible.ledger.policy import Policy
-from plausible.ledger.proof import make_proof
-from plausible.ledger.record import commit, make_opening
-from plausible.ledger.tree import hash_leaf, inclusion_length, root_from_inclusion
+from plausible.ledger.entries.authors import Authors
+from plausible.ledger.entries.digests import pixel_digest
+from plausible.ledger.entries.entry import sign_entry
+from plausible.ledger.entries.evidence import verify_evidence
+from plausible.ledger.entries.images import Image
+from plausible.ledger.entries.record import commit, make_opening
+from plausible.ledger.merkle.tree import hash_leaf, inclusion_length, root_from_inclusion
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.cosignature import cosign
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, SignerKey
+from plausible.ledger.notes.policy import Policy
+from plausible.ledger.notes.proof import make_proof
+from plausible.ledger.seeds import committed as seeds
 from plausible.schemas.record import Batch, Call, Context, Device, Environment, Output, Record, Rng, RngSource
 from plausible.schemas.statement import NO_PREVIOUS, GenerationStatement, Header
 from plausible.schemas.text import b64, digest_text

@@ -28,8 +28,8 @@ import torch
 from plausible.attribution.generators import save_model_folder
 from plausible.attribution.generators.dcgan import DCGAN64
 from plausible.ledger import Ledger
-from plausible.ledger.vault import GENERATION, Submission, Vault
-from plausible.ledger.vaultkey import VaultKey
+from plausible.ledger.vault.vault import GENERATION, Submission, Vault
+from plausible.ledger.vault.vaultkey import VaultKey
 
 SAMPLING = {"output_range": [-1, 1], "rounding": "mul127.5_add128_trunc"}
 

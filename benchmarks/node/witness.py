@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.note import ED25519, SignerKey
-from plausible.ledger.tree import MemoryTree, hash_leaf
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.note import ED25519, SignerKey
 from plausible.ledger.witness import AddCheckpointRequest
 from plausible.node.witness.directory import make, open_witness
 

@@ -28,7 +28,7 @@ from plausible.attribution.inversion import ENGINE_VERSION
 from plausible.attribution.measure import OWN, Job, own_picture, run_job
 from plausible.attribution.verifier import Options, Report, Verifier
 from plausible.ledger import Ledger
-from plausible.ledger.images import read_image
+from plausible.ledger.entries.images import read_image
 from plausible.schemas import jcs
 from plausible.schemas.errors import PlausibleError, SetupError
 from rich.console import Console

@@ -13,8 +13,8 @@ import hashlib
 from collections.abc import Iterable
 
 from ...schemas.errors import EvidenceError, UsageError
-from ..entry import parse_entry
-from ..wire import u64
+from ..entries.entry import parse_entry
+from ..notes.wire import u64
 
 PIXELS = 1
 FILE = 2

@@ -19,10 +19,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...schemas.errors import EvidenceError, PolicyError, UsageError
-from ..checkpoint import Checkpoint
-from ..note import ED25519, Note, SignerKey, VerifierKey
-from ..policy import Policy
-from ..wire import FORBIDDEN, HASH_SIZE, MAX_SIZE, decode_hash, encode_base64, parse_decimal
+from ..notes.checkpoint import Checkpoint
+from ..notes.note import ED25519, Note, SignerKey, VerifierKey
+from ..notes.policy import Policy
+from ..notes.wire import FORBIDDEN, HASH_SIZE, MAX_SIZE, decode_hash, encode_base64, parse_decimal
 
 HEADER = "plausible.index/1"
 KEY_SUFFIX = "/index"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...schemas.errors import SetupError
-from ..wire import HASH_SIZE
+from ..notes.wire import HASH_SIZE
 from .trie import FAN, STEP, MemoryPages, Page
 
 ABSENCE_FILE = "absence.db"

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from ...schemas.errors import EvidenceError, PolicyError
-from ..checkpoint import Checkpoint
-from ..note import MAX_NOTE_BYTES, Note
-from ..policy import AcceptedCheckpoint, Policy
-from ..wire import HASH_SIZE, MAX_SIZE, u64
+from ..notes.checkpoint import Checkpoint
+from ..notes.note import MAX_NOTE_BYTES, Note
+from ..notes.policy import AcceptedCheckpoint, Policy
+from ..notes.wire import HASH_SIZE, MAX_SIZE, u64
 from .keys import EMPTY, FILE, KEY_BITS, KINDS, PIXELS, bit, index_key, key_hash, node_hash, run
 from .note import AcceptedIndex, IndexHead, IndexPolicy
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...schemas.errors import EvidenceError, PeerError, SetupError
-from ..checkpoint import Checkpoint
-from ..disk import storage, write_file
-from ..note import MAX_NOTE_BYTES, Note, SignerKey
-from ..public import CHECKPOINTS
-from ..reader import TiledLog
+from ..merkle.public import CHECKPOINTS
+from ..merkle.reader import TiledLog
+from ..notes.checkpoint import Checkpoint
+from ..notes.note import MAX_NOTE_BYTES, Note, SignerKey
+from ..storage.disk import storage, write_file
 from .keys import FILE, PIXELS, index_key
 from .note import INDEX_NOTE, IndexHead
 from .pages import ABSENCE_FILE

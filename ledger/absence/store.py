@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...schemas.errors import EvidenceError, SetupError
-from ..checkpoint import Checkpoint
-from ..index import read_bundle
-from ..reader import TiledLog
-from ..tiles import WIDTH
-from ..tree import CompactRange, hash_leaf
-from ..wire import HASH_SIZE
+from ..merkle.reader import TiledLog
+from ..merkle.tiles import WIDTH
+from ..merkle.tree import CompactRange, hash_leaf
+from ..notes.checkpoint import Checkpoint
+from ..notes.wire import HASH_SIZE
+from ..storage.lookup import read_bundle
 from .keys import EMPTY, leaf_keys
 from .pages import ABSENCE_FILE, PageFile, Progress
 from .trie import IndexMap, MemoryPages

@@ -26,7 +26,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from ...schemas.errors import EvidenceError, SetupError, UsageError
-from ..wire import u64
+from ..notes.wire import u64
 from .keys import EMPTY, RUNNING_START, bit, key_hash, run
 from .proof import MAX_INDICES, KeyProof, Occupant
 

@@ -21,11 +21,11 @@ from ..absence.note import INDEX_NOTE, IndexHead, IndexPolicy
 from ..absence.pages import ABSENCE_DDL, ABSENCE_FILE, ABSENCE_MARK, PageFile, Progress
 from ..absence.store import UNWRITTEN_PAGES
 from ..absence.trie import IndexMap
-from ..checkpoint import Checkpoint
-from ..note import MAX_NOTE_BYTES, Note
-from ..reader import Source, TiledLog
-from ..tree import CompactRange
-from ..wire import HASH_SIZE
+from ..merkle.reader import Source, TiledLog
+from ..merkle.tree import CompactRange
+from ..notes.checkpoint import Checkpoint
+from ..notes.note import MAX_NOTE_BYTES, Note
+from ..notes.wire import HASH_SIZE
 from .databases import structure
 from .entries import Rows
 from .findings import Findings

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..absence.note import INDEX_NOTE, IndexPolicy
-from ..policy import Policy
-from ..public import CHECKPOINT, PENDING, PUBLIC_FOLDER
-from ..reader import DirectorySource, Source, TiledLog
-from ..state import State
-from ..succession import check_predecessor, read_predecessor
-from ..tiles import Tile
-from ..tree import EMPTY_ROOT
-from ..vaultkey import VaultKey
+from ..merkle.public import CHECKPOINT, PENDING, PUBLIC_FOLDER
+from ..merkle.reader import DirectorySource, Source, TiledLog
+from ..merkle.tiles import Tile
+from ..merkle.tree import EMPTY_ROOT
+from ..notes.policy import Policy
+from ..storage.state import State
+from ..vault.vaultkey import VaultKey
+from ..writing.succession import check_predecessor, read_predecessor
 from . import cross
 from .absence import SIGN_AGAIN, IndexNote, check_absence, open_absence, read_index_note
 from .edge import Edge

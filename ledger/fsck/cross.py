@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..tree import EMPTY_ROOT, hash_leaf, hash_node
+from ..merkle.tree import EMPTY_ROOT, hash_leaf, hash_node
 
 
 def load() -> Callable[..., Any] | None:

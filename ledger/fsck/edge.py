@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..tiles import WIDTH, Tile, item_count, tile_at
-from ..tree import CompactRange, MemoryTree, hash_leaf
+from ..merkle.tiles import WIDTH, Tile, item_count, tile_at
+from ..merkle.tree import CompactRange, MemoryTree, hash_leaf
 
 if TYPE_CHECKING:
     from .walk import Files

@@ -18,11 +18,11 @@ from typing import Any, Self
 
 from ...schemas.errors import EvidenceError
 from ...schemas.statement import NO_PREVIOUS
-from ..entry import Entry, check_succession, parse_entry
-from ..epochs import EpochIndex
-from ..index import COLUMNS, row_of
-from ..keyhistory import KeyHistory
-from ..tiles import Tile
+from ..entries.entry import Entry, check_succession, parse_entry
+from ..keys.keyhistory import KeyHistory
+from ..merkle.tiles import Tile
+from ..seeds.epochs import EpochIndex
+from ..storage.lookup import COLUMNS, row_of
 from .findings import Findings, Kind
 from .walk import Group
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ...schemas.errors import EvidenceError, PeerError, PolicyError, SetupError
 from ...schemas.verdict import Verdict, worst_exit
-from ..note import VerifierKey
+from ..notes.note import VerifierKey
 
 KEPT = 1000
 

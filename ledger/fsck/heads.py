@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...schemas.errors import EvidenceError
-from ..checkpoint import Checkpoint, open_checkpoint
-from ..note import MAX_NOTE_BYTES, Note
-from ..policy import Policy
-from ..public import CHECKPOINT, CHECKPOINTS, PENDING
-from ..reader import Source
-from ..tiles import WIDTH
-from ..tree import EMPTY_ROOT, CompactRange
-from ..wire import parse_decimal
+from ..merkle.public import CHECKPOINT, CHECKPOINTS, PENDING
+from ..merkle.reader import Source
+from ..merkle.tiles import WIDTH
+from ..merkle.tree import EMPTY_ROOT, CompactRange
+from ..notes.checkpoint import Checkpoint, open_checkpoint
+from ..notes.note import MAX_NOTE_BYTES, Note
+from ..notes.policy import Policy
+from ..notes.wire import parse_decimal
 from .findings import RESTORE, Findings
 
 _GIVE_POLICY = "if the policy was changed since, check again with --policy and the one that names this key"

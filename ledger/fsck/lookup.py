@@ -6,8 +6,8 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-from ..index import COLUMNS, LOOKUP_FILE, LOOKUP_VERSION
-from ..reader import TiledLog
+from ..merkle.reader import TiledLog
+from ..storage.lookup import COLUMNS, LOOKUP_FILE, LOOKUP_VERSION
 from .databases import structure, version_of
 from .entries import Rows
 from .findings import DELETE_LOOKUP, Findings

@@ -11,23 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...schemas.errors import EvidenceError, PlausibleError, SetupError
-from ..authorkeys import FIRST_KEY, KEYS_FOLDER, REVOKED_FOLDER
-from ..authors import Authors
-from ..checkpoint import Checkpoint
 from ..config import CONFIG_FILE, LedgerConfig, WitnessConfig, ledger_path
-from ..keys import check_roles, read_key
+from ..entries.authors import Authors
+from ..entries.weights import MANIFEST_FILE, WEIGHTS_FILE, check_weights
+from ..keys.authorkeys import FIRST_KEY, KEYS_FOLDER, REVOKED_FOLDER
+from ..keys.keyfile import check_roles, read_key
+from ..keys.logkeys import RETIRED_FOLDER
 from ..layout import AUTHOR_KEY, AUTHORS_FILE, LOG_KEY, POLICY_FILE
-from ..logkeys import RETIRED_FOLDER
-from ..note import Note, SignerKey, VerifierKey
-from ..policy import Policy
-from ..public import CHECKPOINT, CHECKPOINTS, PENDING, PUBLIC_FOLDER
+from ..merkle.public import CHECKPOINT, CHECKPOINTS, PENDING, PUBLIC_FOLDER
+from ..notes.checkpoint import Checkpoint
+from ..notes.note import Note, SignerKey, VerifierKey
+from ..notes.policy import Policy
 from ..recorder.journal import Journal
-from ..registry import MODELS_FOLDER, RegisteredModel
-from ..sealing import Seal
-from ..state import ModelRow
-from ..vaultkey import VaultLocked
-from ..weights import MANIFEST_FILE, WEIGHTS_FILE, check_weights
+from ..storage.state import ModelRow
+from ..vault.sealing import Seal
+from ..vault.vaultkey import VaultLocked
 from ..witness import WITNESS_DDL, WITNESS_VERSION
+from ..writing.registry import MODELS_FOLDER, RegisteredModel
 from .databases import structure, version_of
 from .entries import Chains
 from .findings import Findings, Kind

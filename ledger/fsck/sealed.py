@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..database import Database
-from ..sealing import SEALED_KEY_BYTES, SEALED_RECORD_BYTES, read_header
-from ..vault import VAULT_FILE
+from ..storage.database import Database
+from ..vault.sealing import SEALED_KEY_BYTES, SEALED_RECORD_BYTES, read_header
+from ..vault.vault import VAULT_FILE
 from .findings import RESTORE_VAULT, Findings
 
 _JOIN = "FROM submission s LEFT JOIN record_key k ON k.submission = s.id WHERE "

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from ...schemas.errors import SetupError
 from ...schemas.text import format_time
-from ..epochs import EpochIndex
-from ..index import row_of
-from ..keyhistory import KeyHistory
-from ..policy import Policy
-from ..state import STATE_DDL, STATE_FILE, EpochRow, Head, ModelRow, OwnChain, State
-from ..statements import EPOCH
-from ..tree import hash_leaf
+from ..entries.statements import EPOCH
+from ..keys.keyhistory import KeyHistory
+from ..merkle.tree import hash_leaf
+from ..notes.policy import Policy
+from ..seeds.epochs import EpochIndex
+from ..storage.lookup import row_of
+from ..storage.state import STATE_DDL, STATE_FILE, EpochRow, Head, ModelRow, OwnChain, State
 from .databases import structure, version_of
 from .entries import Chains, Rows
 from .findings import RESTORE_STATE, Findings

@@ -16,14 +16,14 @@ from ...schemas.errors import EvidenceError, PlausibleError, SetupError
 from ...schemas.record import Record
 from ...schemas.statement import AUTHOR_KEY, AUTHOR_REVOCATION
 from ...schemas.text import digest_text
-from ..epochs import EpochSeeds
-from ..note import VerifierKey
-from ..record import commit, open_record
-from ..sealing import SEALED_VERSION, SEALING_DDL, Seal
-from ..state import ModelRow
-from ..statements import KEY_SUBMISSIONS, REVOCATION
-from ..vault import GENERATION, MODEL, SEED_EPOCH, VAULT_DDL, VAULT_FILE, Submission, Vault
-from ..vaultkey import VaultKey, VaultLocked
+from ..entries.record import commit, open_record
+from ..entries.statements import KEY_SUBMISSIONS, REVOCATION
+from ..notes.note import VerifierKey
+from ..seeds.epochs import EpochSeeds
+from ..storage.state import ModelRow
+from ..vault.sealing import SEALED_VERSION, SEALING_DDL, Seal
+from ..vault.vault import GENERATION, MODEL, SEED_EPOCH, VAULT_DDL, VAULT_FILE, Submission, Vault
+from ..vault.vaultkey import VaultKey, VaultLocked
 from .databases import structure, version_of
 from .entries import Rows
 from .findings import RESTORE_VAULT, Findings, Progress

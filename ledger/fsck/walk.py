@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...schemas.errors import EvidenceError
-from ..index import unlike
-from ..reader import DirectorySource, Source, fetch_tile
-from ..tiles import WIDTH, Tile, decode_bundle, decode_tile, item_count, parse_path, tile_at
-from ..tree import CompactRange, MemoryTree, hash_leaf
+from ..merkle.reader import DirectorySource, Source, fetch_tile
+from ..merkle.tiles import WIDTH, Tile, decode_bundle, decode_tile, item_count, parse_path, tile_at
+from ..merkle.tree import CompactRange, MemoryTree, hash_leaf
+from ..storage.lookup import unlike
 from .edge import Edge
 from .findings import RESTORE, Findings
 

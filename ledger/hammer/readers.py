@@ -8,12 +8,12 @@ import time
 from dataclasses import dataclass, field
 
 from ...schemas.errors import EvidenceError
-from ..index import read_bundle
-from ..reader import NotServed, Source, TiledLog
-from ..tiles import WIDTH
+from ..merkle.reader import NotServed, Source, TiledLog
+from ..merkle.tiles import WIDTH
+from ..merkle.tree import hash_leaf, inclusion_path, verify_inclusion
+from ..storage.lookup import read_bundle
 from ..transfer.descent import descend
 from ..transfer.exporting import fetch_exact
-from ..tree import hash_leaf, inclusion_path, verify_inclusion
 from .view import Broken, Seen, View, broken_entry
 
 _FORGET_EVERY = 64

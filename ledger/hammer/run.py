@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ...schemas.errors import PeerError, PlausibleError, SetupError, UsageError
-from ..policy import Policy
-from ..public import PUBLIC_FOLDER
-from ..reader import DirectorySource, NotServed, Source, TiledLog
+from ..merkle.public import PUBLIC_FOLDER
+from ..merkle.reader import DirectorySource, NotServed, Source, TiledLog
+from ..notes.policy import Policy
 from .readers import Counts, Promises, RandomReader, Stop, Throttled, read_all
 from .view import Broken, View
 from .writers import MODEL, Acknowledged, Writers, manifest

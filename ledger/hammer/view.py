@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...schemas.errors import EvidenceError, PlausibleError, PolicyError
-from ..checkpoint import Checkpoint
-from ..note import Note
-from ..policy import Policy
-from ..public import CHECKPOINT
-from ..reader import NotServed, TiledLog
-from ..tree import consistency_path, verify_consistency
+from ..merkle.public import CHECKPOINT
+from ..merkle.reader import NotServed, TiledLog
+from ..merkle.tree import consistency_path, verify_consistency
+from ..notes.checkpoint import Checkpoint
+from ..notes.note import Note
+from ..notes.policy import Policy
 
 
 class Broken(EvidenceError):  # noqa: N818  (named by what happened)

@@ -33,7 +33,7 @@ class Died:
 
 def manifest() -> dict[str, Any]:
     """What the pictures are said to be made by."""
-    from ..digests import model_manifest
+    from ..entries.digests import model_manifest
 
     sampling = {"output_range": [0, 255], "rounding": "mul255_add0.5_floor"}
     return model_manifest("hammer", {"latent": 1}, sampling, [("w", "float32", [1], bytes(32))])

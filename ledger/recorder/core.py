@@ -33,12 +33,12 @@ from ...schemas.record import (
     Tolerance,
 )
 from ...schemas.text import b64, digest_text, parse_digest
-from ..digests import file_digest, tensor_digest
-from ..epochs import Seed
-from ..receipt import Receipt
-from ..record import commit_encoded, new_record_secret
-from ..seeds import new_seed_secret
-from ..vault import GENERATION, Submission
+from ..entries.digests import file_digest, tensor_digest
+from ..entries.record import commit_encoded, new_record_secret
+from ..seeds.committed import new_seed_secret
+from ..seeds.epochs import Seed
+from ..vault.vault import GENERATION, Submission
+from ..writing.receipt import Receipt
 from .capture import ARGUMENT, Stream, encode_state
 from .environment import environment
 from .frozen import FrozenTensor, freeze, tensor_bytes

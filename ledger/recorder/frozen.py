@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...schemas.errors import UsageError
-from ..digests import ITEM_BYTES, pixel_digest, tensor_digest
+from ..entries.digests import ITEM_BYTES, pixel_digest, tensor_digest
 
 COPY_BYTES = 128 * 1024
 """Arrays up to this size are copied, larger ones hashed at once."""

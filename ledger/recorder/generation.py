@@ -17,9 +17,9 @@ from typing import Any, Self
 import numpy as np
 
 from ...schemas.errors import UsageError
-from ..digests import file_digest
-from ..receipt import Receipt
-from ..seeds import derive, latent
+from ..entries.digests import file_digest
+from ..seeds.committed import derive, latent
+from ..writing.receipt import Receipt
 from .capture import Snapshot
 from .core import CallFacts, LatentValue, Recorder, freeze_inputs, latent_value
 from .environment import environment

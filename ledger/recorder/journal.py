@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from ...schemas.errors import EvidenceError, SetupError
-from ..disk import StorageBroken, storage, sync_folder
-from ..sealing import SEALED_FRAME, Seal
-from ..vault import Submission
-from ..vaultkey import VaultLocked
-from ..wire import decode_base64, encode_base64
+from ..notes.wire import decode_base64, encode_base64
+from ..storage.disk import StorageBroken, storage, sync_folder
+from ..vault.sealing import SEALED_FRAME, Seal
+from ..vault.vault import Submission
+from ..vault.vaultkey import VaultLocked
 
 try:
     import fcntl

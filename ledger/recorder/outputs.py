@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...schemas.errors import UsageError
-from ..digests import canonical_pixels
+from ..entries.digests import canonical_pixels
 from .frozen import COPY_BYTES, FrozenPixels, FrozenTensor, freeze_pixels, freeze_tensor
 
 _CHANNELS = (1, 3, 4)

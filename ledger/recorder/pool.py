@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...schemas.errors import PlausibleError
-from ..epochs import Seed
-from ..seeds import derive, latent
+from ..seeds.committed import derive, latent
+from ..seeds.epochs import Seed
 
 if TYPE_CHECKING:
     from .core import KnownModel, Recorder

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from ...schemas.errors import SetupError
 from ...schemas.text import digest_text
-from ..digests import tensor_digest
+from ..entries.digests import tensor_digest
 from .core import KnownModel
 from .frozen import tensor_bytes
 

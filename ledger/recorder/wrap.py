@@ -24,7 +24,7 @@ import numpy as np
 
 from ...schemas.errors import SetupError, UsageError
 from ...schemas.record import Grade
-from ..seeds import PRIORS
+from ..seeds.committed import PRIORS
 from .capture import Snapshot
 from .core import CallFacts, KnownModel, LatentValue, Recorder, latent_value
 from .environment import environment

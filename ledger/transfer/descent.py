@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ...schemas.errors import EvidenceError
-from ..tiles import HEIGHT, WIDTH, Tile, decode_bundle, decode_tile, item_count, tile_at
-from ..tree import CompactRange, MemoryTree, hash_leaf
+from ..merkle.tiles import HEIGHT, WIDTH, Tile, decode_bundle, decode_tile, item_count, tile_at
+from ..merkle.tree import CompactRange, MemoryTree, hash_leaf
 
 Get = Callable[[Tile], bytes]
 """The bytes of a file, exactly as it is at this width; raises what is wrong with it."""

@@ -9,13 +9,13 @@ from typing import BinaryIO
 from ...schemas import jcs
 from ...schemas.errors import EvidenceError
 from ...schemas.text import digest_text
-from ..archive import sizes_of
-from ..checkpoint import Checkpoint
-from ..note import Note
-from ..policy import AcceptedCheckpoint, Policy
-from ..public import CHECKPOINT, CHECKPOINTS
-from ..reader import Source, TiledLog, fetch_tile
-from ..tiles import Tile, decode_bundle, decode_tile, encode_bundle, encode_tile
+from ..merkle.public import CHECKPOINT, CHECKPOINTS
+from ..merkle.reader import Source, TiledLog, fetch_tile
+from ..merkle.tiles import Tile, decode_bundle, decode_tile, encode_bundle, encode_tile
+from ..notes.checkpoint import Checkpoint
+from ..notes.note import Note
+from ..notes.policy import AcceptedCheckpoint, Policy
+from ..storage.archive import sizes_of
 from .container import END, write_member
 from .descent import Roots, descend
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...schemas.errors import EvidenceError, UsageError
-from ..disk import storage, sync_folder
-from ..note import MAX_NOTE_BYTES, Note, VerifierKey
-from ..policy import AcceptedCheckpoint, Policy
-from ..public import CHECKPOINT, CHECKPOINTS, PUBLIC_FOLDER, PublicFolder
-from ..tiles import WIDTH, Tile, decode_bundle, encode_bundle, encode_tile, item_count
-from ..wire import parse_decimal
+from ..merkle.public import CHECKPOINT, CHECKPOINTS, PUBLIC_FOLDER, PublicFolder
+from ..merkle.tiles import WIDTH, Tile, decode_bundle, encode_bundle, encode_tile, item_count
+from ..notes.note import MAX_NOTE_BYTES, Note, VerifierKey
+from ..notes.policy import AcceptedCheckpoint, Policy
+from ..notes.wire import parse_decimal
+from ..storage.disk import storage, sync_folder
 from .container import Members
 from .descent import Roots, Verified, descend
 from .exporting import MANIFEST, check_head, manifest, manifest_problem

@@ -27,17 +27,17 @@ from ...schemas import jcs
 from ...schemas.errors import EvidenceError, SetupError, UsageError
 from ...schemas.text import digest_text, parse_digest
 from ..config import CONFIG_FILE, LedgerConfig, ledger_path
-from ..database import open_database_readonly
-from ..disk import storage, write_file
 from ..layout import AUTHORS_FILE, POLICY_FILE, read_directory
-from ..lock import LOCK_FILE, SequencerLock
-from ..policy import Policy
-from ..public import PUBLIC_FOLDER
-from ..reader import DirectorySource, TiledLog
-from ..sealing import SEALED_VERSION
-from ..sequencer import RESTORED_MARK
-from ..state import STATE_FILE, State
-from ..vault import VAULT_FILE
+from ..merkle.public import PUBLIC_FOLDER
+from ..merkle.reader import DirectorySource, TiledLog
+from ..notes.policy import Policy
+from ..storage.database import open_database_readonly
+from ..storage.disk import storage, write_file
+from ..storage.lock import LOCK_FILE, SequencerLock
+from ..storage.state import STATE_FILE, State
+from ..vault.sealing import SEALED_VERSION
+from ..vault.vault import VAULT_FILE
+from ..writing.sequencer import RESTORED_MARK
 from .container import Members, write_stream
 from .exporting import Exported, export_log
 from .importing import Imported, import_into, placing

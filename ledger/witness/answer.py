@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..checkpoint import Checkpoint
-from ..note import NoteSignature, VerifierKey
+from ..notes.checkpoint import Checkpoint
+from ..notes.note import NoteSignature, VerifierKey
 
 _TEXT = "text/plain; charset=utf-8"
 SIZE_TYPE = "text/x.tlog.size"

@@ -17,7 +17,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from ...schemas.errors import SetupError, UsageError
-from ..disk import storage, sync_folder
+from ..storage.disk import storage, sync_folder
 
 try:
     import fcntl

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import httpx
 
 from ...schemas.errors import EvidenceError, PeerError, UsageError
-from ..checkpoint import Checkpoint
-from ..note import Note, VerifierKey, parse_signature_line, split_note
-from ..wire import parse_decimal
+from ..notes.checkpoint import Checkpoint
+from ..notes.note import Note, VerifierKey, parse_signature_line, split_note
+from ..notes.wire import parse_decimal
 from .answer import SIZE_TYPE, Cosigned, Outcome, OutOfStep, Refused
 from .request import AddCheckpointRequest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...schemas.errors import EvidenceError
-from ..wire import decode_hash, encode_base64, parse_decimal
+from ..notes.wire import decode_hash, encode_base64, parse_decimal
 
 MAX_REQUEST_BYTES = 128 * 1024
 MAX_PROOF = 63

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ...schemas.errors import SetupError, UsageError
-from ..database import sync_folder_of
-from ..disk import StorageBroken, storage, storage_error
+from ..storage.database import sync_folder_of
+from ..storage.disk import StorageBroken, storage, storage_error
 from .guard import Guard
 
 WITNESS_VERSION = 2

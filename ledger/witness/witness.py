@@ -10,12 +10,12 @@ from pathlib import Path
 from types import TracebackType
 
 from ...schemas.errors import EvidenceError, SetupError, UsageError
-from .. import tree
-from ..checkpoint import Checkpoint
-from ..cosignature import cosign, cosign_subtree
-from ..keytypes import COSIGNATURE_ML_DSA_44
-from ..note import Note, SignerKey, VerifierKey, split_note
-from ..wire import NonCanonicalBase64Error
+from ..merkle import tree
+from ..notes.checkpoint import Checkpoint
+from ..notes.cosignature import cosign, cosign_subtree
+from ..notes.keytypes import COSIGNATURE_ML_DSA_44
+from ..notes.note import Note, SignerKey, VerifierKey, split_note
+from ..notes.wire import NonCanonicalBase64Error
 from .answer import Conflict, Cosigned, Outcome, OutOfStep, Refused, SubtreeSigned, WatchedLog
 from .guard import Guard
 from .request import (

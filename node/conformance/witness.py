@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import httpx
 
-from ...ledger.checkpoint import Checkpoint
-from ...ledger.note import ED25519, Note, SignerKey, VerifierKey, parse_signature_line
-from ...ledger.tree import MemoryTree, hash_leaf
-from ...ledger.wire import encode_base64, parse_decimal
+from ...ledger.merkle.tree import MemoryTree, hash_leaf
+from ...ledger.notes.checkpoint import Checkpoint
+from ...ledger.notes.note import ED25519, Note, SignerKey, VerifierKey, parse_signature_line
+from ...ledger.notes.wire import encode_base64, parse_decimal
 from ...ledger.witness import AddCheckpointRequest
 from ...schemas.errors import EvidenceError, PeerError, UsageError
 from .case import Failed, Result, Skipped, run_cases

@@ -13,9 +13,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...ledger.disk import storage, write_file
-from ...ledger.keys import read_key, write_key
-from ...ledger.note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, SignerKey, check_key_name
+from ...ledger.keys.keyfile import read_key, write_key
+from ...ledger.notes.note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, SignerKey, check_key_name
+from ...ledger.storage.disk import storage, write_file
 from ...ledger.witness import Witness
 from ...schemas import toml
 from ...schemas.errors import EvidenceError, SetupError, UsageError

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...ledger.note import ED25519, VerifierKey
-from ...ledger.wire import parse_decimal
+from ...ledger.notes.note import ED25519, VerifierKey
+from ...ledger.notes.wire import parse_decimal
 from ...ledger.witness import Witness
 from ...schemas.errors import EvidenceError
 

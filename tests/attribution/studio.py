@@ -92,7 +92,7 @@ def make_studio(path: Path, *, pictures: int = 6, seed: int = 1, batch: int = 2,
             raw = generate(min(batch, pictures - len(made)))
             made += list(generator.output.to_uint8(raw.detach()).numpy())
         ledger.flush()
-        from plausible.ledger.digests import pixel_digest
+        from plausible.ledger.entries.digests import pixel_digest
 
         indices = [ledger.find(pixels=pixel_digest(p))[0] for p in made]
     return Studio(path, load_model_folder(folder), made, indices, folder)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from plausible.attribution.coverage import scan_log
 from plausible.ledger import Ledger
-from plausible.ledger.digests import pixel_digest
-from plausible.ledger.policy import AcceptedCheckpoint
-from plausible.ledger.reader import DirectorySource, TiledLog
+from plausible.ledger.entries.digests import pixel_digest
+from plausible.ledger.merkle.reader import DirectorySource, TiledLog
+from plausible.ledger.notes.policy import AcceptedCheckpoint
 from plausible.schemas.errors import PeerError
 
 from tests.attribution.studio import Studio, make_studio

@@ -15,9 +15,9 @@ from plausible.attribution.redraw import redraw
 from plausible.attribution.replay import NotReplayable, recorded_latent, replay
 from plausible.attribution.verifier import Options, Verifier
 from plausible.ledger import Ledger
-from plausible.ledger.counted import counted_inputs
-from plausible.ledger.digests import pixel_digest
-from plausible.ledger.record import OpenedRecord, open_record
+from plausible.ledger.entries.counted import counted_inputs
+from plausible.ledger.entries.digests import pixel_digest
+from plausible.ledger.entries.record import OpenedRecord, open_record
 from plausible.schemas.verdict import Verdict
 
 from tests.attribution.studio import AUTHOR, BUDGET, LATENT, WITNESSES, model_folder, save

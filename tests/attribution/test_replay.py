@@ -12,7 +12,7 @@ import torch
 from plausible.attribution.generators import load_model_folder
 from plausible.attribution.replay import NotReplayable, environment_differences, replay, replay_pictures, unused_inputs
 from plausible.ledger import Ledger
-from plausible.ledger.record import OpenedRecord, open_record
+from plausible.ledger.entries.record import OpenedRecord, open_record
 from plausible.ledger.recorder.environment import environment
 from plausible.schemas.errors import EvidenceError, SetupError, UsageError
 from plausible.schemas.record import Batch, Input, Rng, RngSource, Tolerance

@@ -11,7 +11,7 @@ import pytest
 from plausible.attribution.pictures import ChartRow, chart, data_uri, residual_maps
 from plausible.attribution.report import NOT_SHOWN, open_report, render, sign_report
 from plausible.attribution.verifier import Options, Report, verify
-from plausible.ledger.note import ED25519, SignerKey
+from plausible.ledger.notes.note import ED25519, SignerKey
 from plausible.schemas.errors import EvidenceError
 from plausible.schemas.report import ReportDocument
 from plausible.schemas.verdict import Verdict

@@ -23,9 +23,9 @@ from plausible.attribution.verifier import Options, Verifier, verify, verify_bat
 from plausible.ledger import Ledger
 from plausible.ledger.absence.note import IndexHead, IndexPolicy
 from plausible.ledger.absence.prove import publish, recompute
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
-from plausible.ledger.seeds import derive, latent
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
+from plausible.ledger.seeds.committed import derive, latent
 from plausible.schemas import jcs
 from plausible.schemas.errors import SetupError, UsageError
 from plausible.schemas.record import REPLAY_FIELDS
@@ -587,7 +587,7 @@ def test_authors_who_are_not_accused_are_listed_and_are_no_stop(studio: Studio, 
 def test_a_forged_entry_in_somebody_elses_log_is_passed_over() -> None:
     """Anyone may log an entry in the accused's name; without his signature it is no presence and no contradiction."""
     from plausible.attribution.entries import judge
-    from plausible.ledger.evidence import verify_evidence
+    from plausible.ledger.entries.evidence import verify_evidence
 
     from tests.ledger import test_evidence as known
 

@@ -13,10 +13,10 @@ from plausible.attribution.vouched import given_answer, is_absence_proof, with_g
 from plausible.ledger import Ledger
 from plausible.ledger.absence.note import INDEX_NOTE, IndexHead, IndexPolicy
 from plausible.ledger.absence.prove import prove_absence, publish, sign_index
-from plausible.ledger.authors import Authors
-from plausible.ledger.images import Image, read_image
-from plausible.ledger.note import ED25519, Note, SignerKey
-from plausible.ledger.policy import Policy
+from plausible.ledger.entries.authors import Authors
+from plausible.ledger.entries.images import Image, read_image
+from plausible.ledger.notes.note import ED25519, Note, SignerKey
+from plausible.ledger.notes.policy import Policy
 
 from tests.attribution.studio import AUTHOR, Studio, blocks, make_studio, save
 

@@ -9,8 +9,8 @@ import PIL.Image
 import pytest
 from plausible.ledger.absence.note import IndexHead
 from plausible.ledger.absence.proof import AbsenceProof
-from plausible.ledger.keys import read_key
-from plausible.ledger.note import Note
+from plausible.ledger.keys.keyfile import read_key
+from plausible.ledger.notes.note import Note
 
 
 @dataclass(frozen=True, slots=True)

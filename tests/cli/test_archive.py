@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from plausible.ledger.policy import Policy
-from plausible.ledger.proof import TlogProof
+from plausible.ledger.notes.policy import Policy
+from plausible.ledger.notes.proof import TlogProof
 
 from tests.ledger.studio import make, picture
 

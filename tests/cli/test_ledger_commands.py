@@ -8,9 +8,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from plausible.ledger.policy import Policy
-from plausible.ledger.proof import TlogProof, verify_proof
-from plausible.ledger.tree import hash_leaf
+from plausible.ledger.merkle.tree import hash_leaf
+from plausible.ledger.notes.policy import Policy
+from plausible.ledger.notes.proof import TlogProof, verify_proof
 
 from tests.ledger.keys import needs_ml_dsa
 
@@ -289,7 +289,7 @@ def test_author_keys_follow_each_other(pd, studio) -> None:
 def test_verification_holds_the_logs_own_revocations_against_its_entries(pd, studio) -> None:
     """An auditor who pinned the old key without any revocation learns of it from the log, near or as served."""
     from plausible.attribution.sources import open_logs
-    from plausible.ledger.authors import Authors
+    from plausible.ledger.entries.authors import Authors
 
     old = pd("keys", "show", studio.ledger / "keys/author.key").out.strip()
     pinned = Authors.parse(f"author {old}\n")

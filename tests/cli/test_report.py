@@ -11,8 +11,8 @@ import numpy as np
 import PIL.Image
 import pytest
 from plausible.attribution.report import sign_report
-from plausible.ledger.images import read_image
-from plausible.ledger.note import SignerKey
+from plausible.ledger.entries.images import read_image
+from plausible.ledger.notes.note import SignerKey
 from plausible.schemas.report import ReportDocument
 from plausible.schemas.text import digest_text
 

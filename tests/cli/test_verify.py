@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 from plausible.attribution.report import open_report
 from plausible.cli import sources
-from plausible.ledger.note import VerifierKey
+from plausible.ledger.notes.note import VerifierKey
 from plausible.schemas.report import ReportDocument
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from plausible.ledger import Ledger
-from plausible.ledger.public import PublicFolder
-from plausible.ledger.rekey import encrypt, rotate_data, rotate_wrapping
-from plausible.ledger.sequencer import Sequencer
-from plausible.ledger.state import State
-from plausible.ledger.vault import Vault
-from plausible.ledger.vaultkey import VaultKey
+from plausible.ledger.merkle.public import PublicFolder
+from plausible.ledger.storage.state import State
+from plausible.ledger.vault.rekey import encrypt, rotate_data, rotate_wrapping
+from plausible.ledger.vault.vault import Vault
+from plausible.ledger.vault.vaultkey import VaultKey
 from plausible.ledger.witness import Witness
+from plausible.ledger.writing.sequencer import Sequencer
 
 from tests.ledger.studio import picture
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from plausible.ledger import seeds
-from plausible.ledger.keytypes import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, has_ml_dsa
-from plausible.ledger.note import ED25519, SignerKey
+from plausible.ledger.notes.keytypes import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, has_ml_dsa
+from plausible.ledger.notes.note import ED25519, SignerKey
+from plausible.ledger.seeds import committed as seeds
 from plausible.schemas.record import (
     Batch,
     Call,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from plausible.ledger import Ledger
-from plausible.ledger.digests import model_manifest
+from plausible.ledger.entries.digests import model_manifest
 
 AUTHOR = "models.example/studio"
 WITNESSES = ("one.example/witness", "two.example/witness", "three.example/witness")

@@ -30,12 +30,12 @@ from plausible.ledger.absence.proof import (
     verify_key,
 )
 from plausible.ledger.absence.trie import IndexMap, MemoryPages
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.cosignature import cosign
-from plausible.ledger.entry import sign_entry
-from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
-from plausible.ledger.policy import Policy
-from plausible.ledger.tree import hash_leaf
+from plausible.ledger.entries.entry import sign_entry
+from plausible.ledger.merkle.tree import hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.cosignature import cosign
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
+from plausible.ledger.notes.policy import Policy
 from plausible.schemas.errors import EvidenceError, PlausibleError, PolicyError, UsageError
 from plausible.schemas.statement import ModelStatement
 

@@ -13,8 +13,8 @@ from plausible.ledger.absence.pages import ABSENCE_FILE
 from plausible.ledger.absence.proof import verify_absence
 from plausible.ledger.absence.prove import prove_absence, publish, published, recompute, sign_index
 from plausible.ledger.absence.store import AbsenceStore
-from plausible.ledger.digests import pixel_digest
-from plausible.ledger.note import ED25519, Note, SignerKey
+from plausible.ledger.entries.digests import pixel_digest
+from plausible.ledger.notes.note import ED25519, Note, SignerKey
 from plausible.schemas.errors import EvidenceError, SetupError
 
 from tests.ledger.studio import AUTHOR, make, picture

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 from plausible.ledger import Ledger
-from plausible.ledger.archive import dated_by, kept_sizes, thin, walk_archive
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.cosignature import cosign
-from plausible.ledger.disk import StorageBroken
 from plausible.ledger.fsck import Kind, check_ledger, check_log
-from plausible.ledger.gc import collect
-from plausible.ledger.keys import read_key
-from plausible.ledger.policy import Policy
-from plausible.ledger.public import PublicFolder
-from plausible.ledger.reader import DirectorySource, TiledLog
-from plausible.ledger.tiles import tiles_at
+from plausible.ledger.keys.keyfile import read_key
+from plausible.ledger.merkle.public import PublicFolder
+from plausible.ledger.merkle.reader import DirectorySource, TiledLog
+from plausible.ledger.merkle.tiles import tiles_at
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.cosignature import cosign
+from plausible.ledger.notes.policy import Policy
+from plausible.ledger.storage.archive import dated_by, kept_sizes, thin, walk_archive
+from plausible.ledger.storage.disk import StorageBroken
+from plausible.ledger.storage.gc import collect
 from plausible.schemas.errors import EvidenceError, PeerError, PolicyError, UsageError
 
 from tests.ledger.studio import WITNESSES, make, picture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plausible.ledger.authors import Authors
-from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, SignerKey
+from plausible.ledger.entries.authors import Authors
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, SignerKey
 from plausible.schemas.errors import EvidenceError, PolicyError
 
 from tests.ledger import keys

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plausible.ledger.checkpoint import Checkpoint, open_checkpoint
-from plausible.ledger.note import ED25519, SignerKey, VerifierKey
-from plausible.ledger.tree import EMPTY_ROOT, MemoryTree, hash_leaf
+from plausible.ledger.merkle.tree import EMPTY_ROOT, MemoryTree, hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint, open_checkpoint
+from plausible.ledger.notes.note import ED25519, SignerKey, VerifierKey
 from plausible.schemas.errors import EvidenceError
 
 ROOT = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plausible.ledger.config import LedgerConfig, WitnessConfig
-from plausible.ledger.keys import check_roles, read_key, write_key
-from plausible.ledger.note import ED25519, SignerKey
+from plausible.ledger.keys.keyfile import check_roles, read_key, write_key
+from plausible.ledger.notes.note import ED25519, SignerKey
 from plausible.schemas.errors import SetupError, UsageError
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)

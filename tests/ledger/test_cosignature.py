@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.cosignature import (
+from plausible.ledger.merkle.tree import hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.cosignature import (
     cosign,
     cosign_subtree,
     cosignature_message,
@@ -14,7 +15,7 @@ from plausible.ledger.cosignature import (
     verify_cosignature,
     verify_subtree_cosignature,
 )
-from plausible.ledger.note import (
+from plausible.ledger.notes.note import (
     COSIGNATURE_ED25519,
     COSIGNATURE_ML_DSA_44,
     ED25519,
@@ -24,8 +25,7 @@ from plausible.ledger.note import (
     VerifierKey,
     parse_signature_line,
 )
-from plausible.ledger.tree import hash_leaf
-from plausible.ledger.wire import decode_base64
+from plausible.ledger.notes.wire import decode_base64
 from plausible.schemas.errors import EvidenceError, UsageError
 
 from tests.ledger.keys import COSIGNER_KINDS, needs_ml_dsa

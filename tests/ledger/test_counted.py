@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from plausible.ledger import seeds
-from plausible.ledger.counted import Counted, chi_square_tails, counted_inputs, free_limit, norm_is_central
-from plausible.ledger.digests import model_manifest
-from plausible.ledger.record import OpenedRecord, commit, make_opening, open_record, verify_opening
+from plausible.ledger.entries.counted import Counted, chi_square_tails, counted_inputs, free_limit, norm_is_central
+from plausible.ledger.entries.digests import model_manifest
+from plausible.ledger.entries.record import OpenedRecord, commit, make_opening, open_record, verify_opening
+from plausible.ledger.seeds import committed as seeds
 from plausible.schemas.errors import UsageError
 from plausible.schemas.record import Batch, Call, Input, Latent, Rng, RngSource, Tensor
 from plausible.schemas.text import b64, digest_text
@@ -180,7 +180,7 @@ def test_fixed_inputs_are_believed_only_with_the_manifest() -> None:
 
 
 def test_what_is_not_disclosed_does_not_count() -> None:
-    from plausible.ledger.entry import parse_entry, sign_entry
+    from plausible.ledger.entries.entry import parse_entry, sign_entry
 
     record = keys.record(PIXELS, **BARE)
     entry = parse_entry(sign_entry(keys.generation(commit(record, keys.SECRET), PIXELS), keys.AUTHOR))

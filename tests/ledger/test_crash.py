@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from plausible.ledger import Ledger
-from plausible.ledger.digests import pixel_digest
-from plausible.ledger.entry import check_succession, parse_entry
-from plausible.ledger.tree import hash_leaf
+from plausible.ledger.entries.digests import pixel_digest
+from plausible.ledger.entries.entry import check_succession, parse_entry
+from plausible.ledger.merkle.tree import hash_leaf
 
 from tests.ledger.child import POINTS
 from tests.ledger.processes import finish, first_line, start

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from plausible.ledger.digests import (
+from plausible.ledger.entries.digests import (
     array_digest,
     canonical_pixels,
     file_digest,

@@ -10,16 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plausible.ledger.authors import Authors
-from plausible.ledger.dsse import Envelope, open_envelope, pae, sign_envelope
-from plausible.ledger.entry import (
-    MAX_ENTRY_BYTES,
-    check_succession,
-    parse_entry,
-    sign_entry,
-    verify_entry,
-)
-from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, SignerKey
+from plausible.ledger.entries.authors import Authors
+from plausible.ledger.entries.entry import MAX_ENTRY_BYTES, check_succession, parse_entry, sign_entry, verify_entry
+from plausible.ledger.notes.dsse import Envelope, open_envelope, pae, sign_envelope
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, SignerKey
 from plausible.schemas import jcs
 from plausible.schemas.errors import EvidenceError, PolicyError, UsageError
 from plausible.schemas.statement import (

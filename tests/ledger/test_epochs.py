@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plausible.ledger import Ledger, seeds
-from plausible.ledger.digests import pixel_digest
-from plausible.ledger.entry import Entry, parse_entry, sign_entry
-from plausible.ledger.epochs import EpochIndex, EpochSeeds
-from plausible.ledger.evidence import Evidence, verify_evidence
+from plausible.ledger import Ledger
+from plausible.ledger.entries.digests import pixel_digest
+from plausible.ledger.entries.entry import Entry, parse_entry, sign_entry
+from plausible.ledger.entries.evidence import Evidence, verify_evidence
 from plausible.ledger.fsck import check_ledger
-from plausible.ledger.keyhistory import KeyHistory
-from plausible.ledger.note import ED25519, SignerKey
-from plausible.ledger.vaultkey import VaultKey
+from plausible.ledger.keys.keyhistory import KeyHistory
+from plausible.ledger.notes.note import ED25519, SignerKey
+from plausible.ledger.seeds import committed as seeds
+from plausible.ledger.seeds.epochs import EpochIndex, EpochSeeds
+from plausible.ledger.vault.vaultkey import VaultKey
 from plausible.schemas.errors import EvidenceError, PolicyError, SetupError, UsageError
 from plausible.schemas.record import Context, Epoch, Latent, weakest_grade
 from plausible.schemas.statement import SeedEpochStatement
@@ -339,7 +340,7 @@ def test_what_is_no_proof_of_an_epoch(recorded: Ledger) -> None:
         with pytest.raises(EvidenceError, match="no seed epoch"):
             EpochIndex().add_proof(ledger.proof(0), ledger.policy, ledger.authors)
         stranger = SignerKey(AUTHOR, ED25519, bytes(32)).verifier
-        from plausible.ledger.authors import Authors
+        from plausible.ledger.entries.authors import Authors
 
         with pytest.raises(PolicyError, match="not among"):
             EpochIndex().add_proof(ledger.proof(1), ledger.policy, Authors.of([stranger]))

@@ -12,17 +12,17 @@ import PIL.Image as Pillow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plausible.ledger.authors import Authors
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.cosignature import cosign
-from plausible.ledger.entry import sign_entry
-from plausible.ledger.evidence import CHECKS, Evidence, verify_evidence
-from plausible.ledger.images import read_image
-from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, SignerKey
-from plausible.ledger.policy import Policy
-from plausible.ledger.proof import TlogProof, make_proof
-from plausible.ledger.record import commit, make_opening
-from plausible.ledger.tree import MemoryTree, hash_leaf
+from plausible.ledger.entries.authors import Authors
+from plausible.ledger.entries.entry import sign_entry
+from plausible.ledger.entries.evidence import CHECKS, Evidence, verify_evidence
+from plausible.ledger.entries.images import read_image
+from plausible.ledger.entries.record import commit, make_opening
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.cosignature import cosign
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, SignerKey
+from plausible.ledger.notes.policy import Policy
+from plausible.ledger.notes.proof import TlogProof, make_proof
 from plausible.schemas import jcs
 from plausible.schemas.statement import ModelStatement
 
@@ -176,7 +176,7 @@ def test_a_false_log_signature_is_false() -> None:
     forged = SignerKey("log.example", ED25519, b"\x13" * 32)
     checkpoint = note.checkpoint
     line = forged.sign(checkpoint.text)
-    from plausible.ledger.note import Note, NoteSignature
+    from plausible.ledger.notes.note import Note, NoteSignature
 
     false_line = NoteSignature("log.example", LOG.verifier.key_id, line.signature)
     bad = make_proof(note.index, note.path, Note(checkpoint.text, (false_line,)).encode(), LEAF).encode()

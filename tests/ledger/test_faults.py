@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 from plausible.ledger import Ledger
-from plausible.ledger import disk as disk_module
-from plausible.ledger.digests import pixel_digest
+from plausible.ledger.entries.digests import pixel_digest
 from plausible.ledger.recorder.journal import Journal
+from plausible.ledger.storage import disk as disk_module
 from plausible.ledger.witness import Witness
 from plausible.schemas.errors import EvidenceError, PolicyError, SetupError
 
@@ -298,8 +298,8 @@ def test_a_damaged_tile_on_the_right_edge_is_refused(tmp_path: Path, level: str)
 
 def test_an_edited_entry_is_found_and_contradicts_the_checkpoint(tmp_path: Path) -> None:
     """Somebody edits one entry in the served bundle: the lookup still finds it, and it does not hash into the tree."""
-    from plausible.ledger.proof import TlogProof, verify_proof
-    from plausible.ledger.tree import hash_leaf
+    from plausible.ledger.merkle.tree import hash_leaf
+    from plausible.ledger.notes.proof import TlogProof, verify_proof
 
     path = tmp_path / "a.ledger"
     with make(path) as ledger:

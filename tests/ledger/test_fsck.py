@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 from plausible.ledger import Ledger
-from plausible.ledger.checkpoint import Checkpoint
 from plausible.ledger.fsck import Kind, Report, check_ledger, check_log
-from plausible.ledger.keys import read_key
-from plausible.ledger.policy import Policy
-from plausible.ledger.reader import DirectorySource
-from plausible.ledger.tiles import tiles_at
+from plausible.ledger.keys.keyfile import read_key
+from plausible.ledger.merkle.reader import DirectorySource
+from plausible.ledger.merkle.tiles import tiles_at
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.policy import Policy
 from plausible.node.client import HttpSource
 from plausible.schemas.errors import SetupError
 
@@ -178,8 +178,8 @@ def test_swapped_bundles(ledger: Path) -> None:
 
 def test_an_entry_and_its_tile_edited_together(ledger: Path) -> None:
     """The item above still vouches for what was there: the two that agree are false, not the tile above."""
-    from plausible.ledger.tiles import decode_bundle
-    from plausible.ledger.tree import hash_leaf
+    from plausible.ledger.merkle.tiles import decode_bundle
+    from plausible.ledger.merkle.tree import hash_leaf
 
     flip(ledger / "public/tile/entries/000", 100)
     leaf = decode_bundle((ledger / "public/tile/entries/000").read_bytes(), 256)[0]

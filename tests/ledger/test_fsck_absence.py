@@ -14,10 +14,10 @@ from plausible.ledger.absence.note import INDEX_NOTE, IndexHead, IndexPolicy
 from plausible.ledger.absence.pages import ABSENCE_FILE
 from plausible.ledger.absence.prove import prove_absence, publish, sign_index
 from plausible.ledger.absence.store import AbsenceStore
-from plausible.ledger.digests import pixel_digest
+from plausible.ledger.entries.digests import pixel_digest
 from plausible.ledger.fsck import Kind, Report, check_ledger, check_log
-from plausible.ledger.note import ED25519, Note, SignerKey
-from plausible.ledger.reader import DirectorySource, TiledLog
+from plausible.ledger.merkle.reader import DirectorySource, TiledLog
+from plausible.ledger.notes.note import ED25519, Note, SignerKey
 from plausible.schemas.errors import PlausibleError
 
 from tests.ledger.studio import AUTHOR, make, picture

@@ -13,9 +13,9 @@ import pytest
 from plausible.ledger import Ledger
 from plausible.ledger.fsck import Kind, Report, check_ledger
 from plausible.ledger.recorder.journal import Journal
-from plausible.ledger.rekey import encrypt_vault, rotate_data
-from plausible.ledger.vault import GENERATION, Submission, Vault
-from plausible.ledger.vaultkey import KEY_VARIABLE, PASSPHRASE_VARIABLE, VaultKey
+from plausible.ledger.vault.rekey import encrypt_vault, rotate_data
+from plausible.ledger.vault.vault import GENERATION, Submission, Vault
+from plausible.ledger.vault.vaultkey import KEY_VARIABLE, PASSPHRASE_VARIABLE, VaultKey
 
 from tests.ledger.studio import make, picture
 

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from plausible.ledger.checkpoint import Checkpoint
 from plausible.ledger.fsck import check_ledger
 from plausible.ledger.hammer import Broken, Goal, Hammered, hammer
 from plausible.ledger.hammer.readers import Counts, Promises, Throttled
 from plausible.ledger.hammer.view import View
-from plausible.ledger.policy import Policy
-from plausible.ledger.reader import DirectorySource, TiledLog
+from plausible.ledger.merkle.reader import DirectorySource, TiledLog
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.policy import Policy
 from plausible.schemas.errors import PeerError, UsageError
 
 from tests.ledger.studio import make
@@ -103,7 +103,7 @@ def test_a_log_that_grew_out_of_another_one_is_found(public: Path, tmp_path: Pat
 
 def test_a_checkpoint_that_nobody_vouches_for_any_more(public: Path) -> None:
     stranger = Checkpoint("log.example/a", 301, bytes(32))
-    from plausible.ledger.note import ED25519, SignerKey
+    from plausible.ledger.notes.note import ED25519, SignerKey
 
     forged = stranger.sign(SignerKey("log.example/a", ED25519, bytes(32))).encode()
     found = run(public, lambda path, data, asked: forged if path == "checkpoint" and asked > 2 else data)
@@ -155,7 +155,7 @@ def test_a_goal_that_is_missed_is_no_success(public: Path) -> None:
 
 
 def test_promises_are_kept_at_their_index_and_once(public: Path) -> None:
-    from plausible.ledger.tree import hash_leaf
+    from plausible.ledger.merkle.tree import hash_leaf
 
     source = Throttled(DirectorySource(public), None)
     counts = Counts()

@@ -15,8 +15,8 @@ import PIL.Image as Pillow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plausible.ledger.digests import pixel_digest
-from plausible.ledger.images import ImageRefused, read_image
+from plausible.ledger.entries.digests import pixel_digest
+from plausible.ledger.entries.images import ImageRefused, read_image
 from plausible.schemas.errors import PlausibleError
 
 RNG = np.random.default_rng(5)
@@ -191,7 +191,7 @@ def test_other_colour_modes_are_refused_by_name(mode: str) -> None:
 
 def test_every_pillow_mode_is_either_read_or_refused_by_name() -> None:
     """Modes no file format brings (HSV, La, RGBa, RGBX, PA) would be refused too if one ever did."""
-    from plausible.ledger import images
+    from plausible.ledger.entries import images
 
     for mode in ("HSV", "La", "RGBa", "RGBX", "PA", "I;16", "I;16B", "CMYK", "F", "I", "LAB", "YCbCr"):
         picture = Pillow.new(mode, (2, 2))

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plausible.ledger import Ledger
-from plausible.ledger.digests import pixel_digest
+from plausible.ledger.entries.digests import pixel_digest
 from plausible.ledger.recorder.journal import MAGIC, Journal, parse
-from plausible.ledger.vault import GENERATION, Submission, Vault
-from plausible.ledger.writer import Writer
+from plausible.ledger.vault.vault import GENERATION, Submission, Vault
+from plausible.ledger.writing.writer import Writer
 from plausible.schemas.errors import SetupError
 
 from tests.ledger.studio import make, picture
@@ -161,12 +161,12 @@ def ledger_journal(path: Path) -> Journal:
 
 
 def _full(*_: object) -> None:
-    from plausible.ledger.disk import StorageFull
+    from plausible.ledger.storage.disk import StorageFull
 
     raise StorageFull("writing vault.db failed: the disk is full")
 
 
 def _broken(*_: object, **__: object) -> None:
-    from plausible.ledger.disk import StorageBroken
+    from plausible.ledger.storage.disk import StorageBroken
 
     raise StorageBroken("flushing failed; the writer stops")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from plausible.ledger import Ledger
-from plausible.ledger.digests import file_digest, pixel_digest
-from plausible.ledger.entry import check_succession, parse_entry, verify_entry
-from plausible.ledger.proof import TlogProof, verify_proof
-from plausible.ledger.record import verify_opening
-from plausible.ledger.tree import hash_leaf
+from plausible.ledger.entries.digests import file_digest, pixel_digest
+from plausible.ledger.entries.entry import check_succession, parse_entry, verify_entry
+from plausible.ledger.entries.record import verify_opening
+from plausible.ledger.merkle.tree import hash_leaf
+from plausible.ledger.notes.proof import TlogProof, verify_proof
 from plausible.schemas.errors import SetupError, UsageError
 
 from tests.ledger.studio import AUTHOR, make, manifest, picture
@@ -85,8 +85,8 @@ def test_one_raw_key_serves_one_role(tmp_path: Path) -> None:
     make(path).close()
     author = (path / "keys/author.key").read_text()
     seed = author.rpartition("+")[2]
-    from plausible.ledger.keys import read_key
-    from plausible.ledger.note import SignerKey
+    from plausible.ledger.keys.keyfile import read_key
+    from plausible.ledger.notes.note import SignerKey
 
     key = read_key(path / "keys/author.key")
     (path / "keys/log.key").write_text(SignerKey(f"{AUTHOR}/log", key.kind, key.seed).encode())

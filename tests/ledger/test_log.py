@@ -10,15 +10,22 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plausible.ledger.checkpoint import open_checkpoint
-from plausible.ledger.disk import StorageBroken
 from plausible.ledger.log import Log
-from plausible.ledger.note import SignerKey
-from plausible.ledger.public import PENDING, PUBLIC_FOLDER
-from plausible.ledger.reader import DirectorySource, TiledLog
-from plausible.ledger.store import STATE_FILE, Head, LogStore
-from plausible.ledger.tiles import tiles_at, tiles_to_write
-from plausible.ledger.tree import EMPTY_ROOT, CompactRange, MemoryTree, complete_root, hash_leaf, verify_inclusion
+from plausible.ledger.merkle.public import PENDING, PUBLIC_FOLDER
+from plausible.ledger.merkle.reader import DirectorySource, TiledLog
+from plausible.ledger.merkle.tiles import tiles_at, tiles_to_write
+from plausible.ledger.merkle.tree import (
+    EMPTY_ROOT,
+    CompactRange,
+    MemoryTree,
+    complete_root,
+    hash_leaf,
+    verify_inclusion,
+)
+from plausible.ledger.notes.checkpoint import open_checkpoint
+from plausible.ledger.notes.note import SignerKey
+from plausible.ledger.storage.disk import StorageBroken
+from plausible.ledger.storage.store import STATE_FILE, Head, LogStore
 from plausible.schemas.errors import PeerError, SetupError, UsageError
 
 KEY = SignerKey("log.example/bare", 1, bytes(range(32)))

@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from plausible.ledger import Ledger, logkeys
-from plausible.ledger.checkpoint import Checkpoint
+from plausible.ledger import Ledger
 from plausible.ledger.config import LedgerConfig
-from plausible.ledger.cosignature import cosign
 from plausible.ledger.fsck import Kind, check_ledger
-from plausible.ledger.keys import read_key
-from plausible.ledger.note import Note
-from plausible.ledger.policy import Policy
-from plausible.ledger.proof import TlogProof, verify_proof
-from plausible.ledger.tree import hash_leaf
+from plausible.ledger.keys import logkeys
+from plausible.ledger.keys.keyfile import read_key
+from plausible.ledger.merkle.tree import hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.cosignature import cosign
+from plausible.ledger.notes.note import Note
+from plausible.ledger.notes.policy import Policy
+from plausible.ledger.notes.proof import TlogProof, verify_proof
 from plausible.schemas.errors import PolicyError, SetupError, UsageError
 
 from tests.ledger.studio import AUTHOR, make, picture

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plausible.ledger.mirror_body import AddEntriesRequest, Package, origin_hash
-from plausible.ledger.tree import MemoryTree, hash_leaf, subtree_consistency_path
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf, subtree_consistency_path
+from plausible.ledger.notes.mirror_body import AddEntriesRequest, Package, origin_hash
 from plausible.schemas.errors import EvidenceError
 
 SIZE = 600

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plausible.ledger import keytypes
-from plausible.ledger.note import (
+from plausible.ledger.notes import keytypes
+from plausible.ledger.notes.note import (
     COSIGNATURE_ED25519,
     ED25519,
     MAX_SIGNATURES,
@@ -17,7 +17,7 @@ from plausible.ledger.note import (
     SignerKey,
     VerifierKey,
 )
-from plausible.ledger.wire import decode_base64
+from plausible.ledger.notes.wire import decode_base64
 from plausible.schemas.errors import EvidenceError, UsageError
 
 from tests.ledger.keys import COSIGNER_KINDS

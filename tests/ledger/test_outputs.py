@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 import torch
 from plausible.attribution.generators import OutputSpec
-from plausible.ledger.digests import ROUNDINGS, canonical_pixels, pixel_digest
+from plausible.ledger.entries.digests import ROUNDINGS, canonical_pixels, pixel_digest
 from plausible.ledger.recorder.outputs import Rounding, pictures
 from plausible.schemas.errors import UsageError
 
@@ -89,7 +89,7 @@ def test_a_picture_is_taken_over_before_its_buffer_changes() -> None:
 
 def test_pil_modes_are_those_of_the_reader(tmp_path: Any) -> None:
     """What is logged from memory is what a reader of the saved file computes."""
-    from plausible.ledger.images import read_image
+    from plausible.ledger.entries.images import read_image
 
     rng = np.random.default_rng(0)
     for mode, channels in (("RGB", 3), ("RGBA", 4), ("L", 1), ("LA", 2)):

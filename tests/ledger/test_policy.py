@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.cosignature import cosign
-from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, Note, NoteSignature, SignerKey
-from plausible.ledger.policy import Policy
-from plausible.ledger.tree import hash_leaf
+from plausible.ledger.merkle.tree import hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.cosignature import cosign
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, Note, NoteSignature, SignerKey
+from plausible.ledger.notes.policy import Policy
 from plausible.schemas.errors import EvidenceError, PolicyError
 
 LOG = SignerKey.generate("log.example/a")

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plausible.ledger import Ledger
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.cosignature import cosign
 from plausible.ledger.fsck import check_ledger
-from plausible.ledger.keytypes import has_ml_dsa
-from plausible.ledger.note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, Note, NoteSignature, SignerKey
-from plausible.ledger.policy import Policy
-from plausible.ledger.tree import hash_leaf
+from plausible.ledger.merkle.tree import hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.cosignature import cosign
+from plausible.ledger.notes.keytypes import has_ml_dsa
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, Note, NoteSignature, SignerKey
+from plausible.ledger.notes.policy import Policy
 from plausible.schemas.errors import EvidenceError, PolicyError, SetupError, UsageError
 
 from tests.ledger.keys import needs_ml_dsa

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from plausible.ledger import Ledger
 from plausible.ledger.fsck import check_ledger
-from plausible.ledger.policy import Policy
-from plausible.ledger.receipt import NotYet
-from plausible.ledger.sequencer import RESTORED_MARK
+from plausible.ledger.notes.policy import Policy
 from plausible.ledger.transfer import export_private, import_private
 from plausible.ledger.transfer.container import END
+from plausible.ledger.writing.receipt import NotYet
+from plausible.ledger.writing.sequencer import RESTORED_MARK
 from plausible.schemas.errors import EvidenceError, PlausibleError, SetupError, UsageError
 
 from tests.ledger.studio import WITNESSES, make, picture

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.note import SignerKey
-from plausible.ledger.policy import Policy
-from plausible.ledger.proof import TlogProof, make_proof, verify_proof
-from plausible.ledger.tree import MemoryTree, hash_leaf
-from plausible.ledger.wire import decode_base64
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.note import SignerKey
+from plausible.ledger.notes.policy import Policy
+from plausible.ledger.notes.proof import TlogProof, make_proof, verify_proof
+from plausible.ledger.notes.wire import decode_base64
 from plausible.schemas.errors import EvidenceError, PolicyError
 
 LOG = SignerKey.generate("log.example/a")

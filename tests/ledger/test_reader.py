@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plausible.ledger import tiles
-from plausible.ledger.reader import DirectorySource, TiledLog
-from plausible.ledger.tree import MemoryTree, hash_leaf, verify_consistency, verify_inclusion
+from plausible.ledger.merkle import tiles
+from plausible.ledger.merkle.reader import DirectorySource, TiledLog
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf, verify_consistency, verify_inclusion
 from plausible.schemas.errors import EvidenceError, PeerError, SetupError, UsageError
 
 

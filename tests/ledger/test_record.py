@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plausible.ledger.entry import Entry, parse_entry, sign_entry
-from plausible.ledger.record import (
+from plausible.ledger.entries.entry import Entry, parse_entry, sign_entry
+from plausible.ledger.entries.record import (
     FIELDS,
     REPLAY_FIELDS,
     commit,
@@ -22,7 +22,7 @@ from plausible.ledger.record import (
     verify_opening,
     weakest_grade,
 )
-from plausible.ledger.tree import hash_leaf
+from plausible.ledger.merkle.tree import hash_leaf
 from plausible.schemas import jcs
 from plausible.schemas.errors import EvidenceError, PlausibleError, UsageError
 from plausible.schemas.record import Input, Record, Rng, RngSource, Tensor
@@ -246,7 +246,7 @@ def test_a_field_of_any_shape_raises_nothing_but_our_errors(value: Any, name: st
     document[name] = value
     salts = {n: hmac.new(keys.SECRET, b"plausible.salt/1\n" + n.encode(), "sha256").hexdigest() for n in FIELDS}
     leaves = [hash_leaf(jcs.encode([n, document[n], salts[n]])) for n in FIELDS]
-    from plausible.ledger.tree import MemoryTree
+    from plausible.ledger.merkle.tree import MemoryTree
 
     tree = MemoryTree(leaves)
     fields = [

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from plausible.ledger import Ledger
-from plausible.ledger.digests import array_digest, model_digest, model_manifest
-from plausible.ledger.weights import check_weights, tensor_rows
+from plausible.ledger.entries.digests import array_digest, model_digest, model_manifest
+from plausible.ledger.entries.weights import check_weights, tensor_rows
 from plausible.schemas import jcs
 from plausible.schemas.errors import EvidenceError, SetupError, UsageError
 from safetensors.numpy import save_file

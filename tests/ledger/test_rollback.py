@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 from plausible.ledger import Ledger
-from plausible.ledger.checkpoint import open_checkpoint
-from plausible.ledger.digests import pixel_digest
+from plausible.ledger.entries.digests import pixel_digest
 from plausible.ledger.fsck import check_ledger
-from plausible.ledger.keys import read_key
-from plausible.ledger.lock import LOCK_FILE, SequencerLock
-from plausible.ledger.reader import DirectorySource
-from plausible.ledger.recover import recover
-from plausible.ledger.sequencer import SKIPPED_DRAWS
-from plausible.ledger.tree import MemoryTree, hash_leaf
+from plausible.ledger.keys.keyfile import read_key
+from plausible.ledger.merkle.reader import DirectorySource
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf
+from plausible.ledger.notes.checkpoint import open_checkpoint
+from plausible.ledger.storage.lock import LOCK_FILE, SequencerLock
+from plausible.ledger.writing.recover import recover
+from plausible.ledger.writing.sequencer import SKIPPED_DRAWS
 from plausible.schemas.errors import EvidenceError, SetupError
 
 from tests.ledger.studio import WITNESSES, make, manifest, picture

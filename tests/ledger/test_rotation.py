@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plausible.ledger import Ledger
-from plausible.ledger.authors import Authors
-from plausible.ledger.entry import Entry, parse_entry, sign_entry, verify_entry
-from plausible.ledger.evidence import verify_evidence
+from plausible.ledger.entries.authors import Authors
+from plausible.ledger.entries.entry import Entry, parse_entry, sign_entry, verify_entry
+from plausible.ledger.entries.evidence import verify_evidence
+from plausible.ledger.entries.images import Image, read_image
 from plausible.ledger.fsck import Kind, check_ledger
-from plausible.ledger.images import Image, read_image
-from plausible.ledger.keyhistory import KeyHistory
-from plausible.ledger.keys import read_key
-from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, SignerKey
-from plausible.ledger.seeds import check_latent
+from plausible.ledger.keys.keyfile import read_key
+from plausible.ledger.keys.keyhistory import KeyHistory
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, SignerKey
+from plausible.ledger.seeds.committed import check_latent
 from plausible.schemas.errors import PolicyError, SetupError, UsageError
 from plausible.schemas.statement import NO_PREVIOUS, AuthorKeyStatement, AuthorRevocationStatement, Header
 

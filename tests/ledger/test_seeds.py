@@ -6,8 +6,8 @@ import hashlib
 
 import numpy as np
 import pytest
-from plausible.ledger import seeds
-from plausible.ledger.digests import array_digest
+from plausible.ledger.entries.digests import array_digest
+from plausible.ledger.seeds import committed as seeds
 from plausible.schemas.errors import EvidenceError, UsageError
 from plausible.schemas.record import Epoch, Latent
 from plausible.schemas.text import b64, digest_text

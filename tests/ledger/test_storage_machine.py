@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from plausible.ledger import Ledger
-from plausible.ledger.digests import pixel_digest
-from plausible.ledger.proof import TlogProof, verify_proof
-from plausible.ledger.receipt import Receipt
-from plausible.ledger.tree import hash_leaf
+from plausible.ledger.entries.digests import pixel_digest
+from plausible.ledger.merkle.tree import hash_leaf
+from plausible.ledger.notes.proof import TlogProof, verify_proof
+from plausible.ledger.writing.receipt import Receipt
 
 from tests.ledger.studio import make, picture
 

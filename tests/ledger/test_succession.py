@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plausible.ledger import Ledger
-from plausible.ledger.checkpoint import Checkpoint
 from plausible.ledger.config import LedgerConfig
-from plausible.ledger.continuing import close_log
-from plausible.ledger.cosignature import cosign
 from plausible.ledger.fsck import check_ledger, check_log
-from plausible.ledger.keys import read_key
-from plausible.ledger.note import Note, SignerKey
-from plausible.ledger.policy import Policy
-from plausible.ledger.reader import DirectorySource
-from plausible.ledger.succession import check_closed, check_predecessor, read_predecessor
-from plausible.ledger.tree import hash_leaf
+from plausible.ledger.keys.keyfile import read_key
+from plausible.ledger.merkle.reader import DirectorySource
+from plausible.ledger.merkle.tree import hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.cosignature import cosign
+from plausible.ledger.notes.note import Note, SignerKey
+from plausible.ledger.notes.policy import Policy
+from plausible.ledger.writing.continuing import close_log
+from plausible.ledger.writing.succession import check_closed, check_predecessor, read_predecessor
 from plausible.schemas.errors import EvidenceError, PolicyError, SetupError, UsageError
 
 from tests.ledger.studio import AUTHOR, make, manifest, picture
@@ -176,7 +176,7 @@ def test_absence_needs_the_predecessor_too(old: Path, new: Path) -> None:
     """A developer who moves to a new log does not leave what he logged behind."""
     from plausible.attribution.absence import succession_gap
     from plausible.attribution.sources import open_logs
-    from plausible.ledger.authors import Authors
+    from plausible.ledger.entries.authors import Authors
 
     policy = Policy.parse((new / "policy.txt").read_bytes())
     authors = Authors.parse((new / "authors.txt").read_bytes())

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plausible.ledger import tiles
-from plausible.ledger.tiles import Tile, decode_bundle, decode_tile, encode_bundle, encode_tile, parse_path
-from plausible.ledger.tree import MemoryTree, hash_leaf
+from plausible.ledger.merkle import tiles
+from plausible.ledger.merkle.tiles import Tile, decode_bundle, decode_tile, encode_bundle, encode_tile, parse_path
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf
 from plausible.schemas.errors import EvidenceError, UsageError
 
 

@@ -15,18 +15,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plausible.ledger.archive import kept_sizes
-from plausible.ledger.checkpoint import Checkpoint
 from plausible.ledger.fsck import check_log
-from plausible.ledger.gc import collect
-from plausible.ledger.note import ED25519, SignerKey
-from plausible.ledger.policy import Policy
-from plausible.ledger.reader import DirectorySource, TiledLog
-from plausible.ledger.tiles import Tile, tiles_at, tiles_to_write
+from plausible.ledger.merkle.reader import DirectorySource, TiledLog
+from plausible.ledger.merkle.tiles import Tile, tiles_at, tiles_to_write
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.note import ED25519, SignerKey
+from plausible.ledger.notes.policy import Policy
+from plausible.ledger.storage.archive import kept_sizes
+from plausible.ledger.storage.gc import collect
 from plausible.ledger.transfer import export_log, import_log
 from plausible.ledger.transfer.container import END, Members, header, write_member
 from plausible.ledger.transfer.descent import Roots, descend
-from plausible.ledger.tree import MemoryTree, hash_leaf
 from plausible.schemas.errors import EvidenceError, PeerError, PlausibleError, PolicyError, UsageError
 
 from tests.ledger.studio import make, picture

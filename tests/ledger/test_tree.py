@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merkly.mtree import MerkleTree
-from plausible.ledger import tree
-from plausible.ledger.tree import CompactRange, MemoryTree, hash_leaf, hash_node
-from plausible.ledger.wire import decode_base64
+from plausible.ledger.merkle import tree
+from plausible.ledger.merkle.tree import CompactRange, MemoryTree, hash_leaf, hash_node
+from plausible.ledger.notes.wire import decode_base64
 from plausible.schemas.errors import EvidenceError, UsageError
 
 SIZES = st.integers(1, 200)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from plausible.ledger import Ledger
-from plausible.ledger.backup import MAGIC, Manifest, read_manifest, restore_backup, write_backup
 from plausible.ledger.fsck import check_ledger
-from plausible.ledger.rekey import encrypt_vault, rotate_vault
-from plausible.ledger.vault import Vault
-from plausible.ledger.vaultkey import VaultKey
+from plausible.ledger.vault.backup import MAGIC, Manifest, read_manifest, restore_backup, write_backup
+from plausible.ledger.vault.rekey import encrypt_vault, rotate_vault
+from plausible.ledger.vault.vault import Vault
+from plausible.ledger.vault.vaultkey import VaultKey
 from plausible.schemas import jcs
 from plausible.schemas.errors import EvidenceError, SetupError, UsageError
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 from plausible.ledger import Ledger
-from plausible.ledger.entry import parse_entry
+from plausible.ledger.entries.entry import parse_entry
 from plausible.ledger.fsck import check_ledger
-from plausible.ledger.proof import TlogProof, verify_proof
+from plausible.ledger.merkle.tree import hash_leaf
+from plausible.ledger.notes.proof import TlogProof, verify_proof
 from plausible.ledger.recorder.journal import Journal
-from plausible.ledger.rekey import encrypt, encrypt_vault, rotate_data, rotate_vault, rotate_wrapping, status
-from plausible.ledger.tree import hash_leaf
-from plausible.ledger.vault import GENERATION, MODEL, Submission, Vault
-from plausible.ledger.vaultkey import KEY_VARIABLE, PASSPHRASE_VARIABLE, Header, Kdf, VaultKey, VaultLocked
+from plausible.ledger.vault.rekey import encrypt, encrypt_vault, rotate_data, rotate_vault, rotate_wrapping, status
+from plausible.ledger.vault.vault import GENERATION, MODEL, Submission, Vault
+from plausible.ledger.vault.vaultkey import KEY_VARIABLE, PASSPHRASE_VARIABLE, Header, Kdf, VaultKey, VaultLocked
 from plausible.schemas.errors import EvidenceError, PlausibleError, SetupError, UsageError
 
 from tests.ledger.processes import finish, first_line, start

@@ -15,13 +15,13 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from plausible.ledger.backup import Manifest, read_manifest, restore_backup, write_backup
 from plausible.ledger.fsck import check_ledger
 from plausible.ledger.recorder.journal import Journal, parse
-from plausible.ledger.rekey import encrypt_vault, status
-from plausible.ledger.sealing import Seal
-from plausible.ledger.vault import GENERATION, Submission, Vault
-from plausible.ledger.vaultkey import Header, Kdf, VaultKey
+from plausible.ledger.vault.backup import Manifest, read_manifest, restore_backup, write_backup
+from plausible.ledger.vault.rekey import encrypt_vault, status
+from plausible.ledger.vault.sealing import Seal
+from plausible.ledger.vault.vault import GENERATION, Submission, Vault
+from plausible.ledger.vault.vaultkey import Header, Kdf, VaultKey
 from plausible.schemas.errors import EvidenceError, PlausibleError, SetupError
 
 from tests.ledger.studio import make, picture

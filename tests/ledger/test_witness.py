@@ -16,16 +16,23 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.cosignature import verify_subtree_cosignature
-from plausible.ledger.note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, ED25519, Note, SignerKey, VerifierKey
-from plausible.ledger.tree import (
+from plausible.ledger.merkle.tree import (
     EMPTY_ROOT,
     MemoryTree,
     hash_leaf,
     subtree_consistency_path,
     subtree_root,
     verify_consistency,
+)
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.cosignature import verify_subtree_cosignature
+from plausible.ledger.notes.note import (
+    COSIGNATURE_ED25519,
+    COSIGNATURE_ML_DSA_44,
+    ED25519,
+    Note,
+    SignerKey,
+    VerifierKey,
 )
 from plausible.ledger.witness import (
     MAX_REQUEST_BYTES,

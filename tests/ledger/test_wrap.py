@@ -19,11 +19,11 @@ import PIL.Image
 import pytest
 import torch
 from plausible.ledger import LatentInput, Ledger
-from plausible.ledger.digests import pixel_digest, tensor_digest
+from plausible.ledger.entries.digests import pixel_digest, tensor_digest
 from plausible.ledger.recorder.capture import restore
 from plausible.ledger.recorder.frozen import tensor_bytes
 from plausible.ledger.recorder.wrap import Parameters
-from plausible.ledger.seeds import check_latent
+from plausible.ledger.seeds.committed import check_latent
 from plausible.schemas.errors import SetupError, UsageError
 from plausible.schemas.record import Record, weakest_grade
 from plausible.schemas.text import unb64

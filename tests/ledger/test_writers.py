@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from plausible.ledger import Ledger
-from plausible.ledger.digests import pixel_digest
+from plausible.ledger.entries.digests import pixel_digest
 from plausible.schemas.errors import SetupError, UsageError
 
 from tests.ledger.processes import finish, first_line, start

@@ -12,10 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.cosignature import cosign
-from plausible.ledger.keys import write_key
-from plausible.ledger.note import COSIGNATURE_ED25519, Note, SignerKey, VerifierKey
+from plausible.ledger.keys.keyfile import write_key
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.cosignature import cosign
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, Note, SignerKey, VerifierKey
 from plausible.ledger.witness import OutOfStep, Witness, parse_add_checkpoint_request
 from plausible.node.conformance.witness import WitnessCases
 from plausible.schemas.errors import PeerError, UsageError

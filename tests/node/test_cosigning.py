@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 from plausible.ledger import Ledger
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.note import COSIGNATURE_ED25519, ED25519, SignerKey
-from plausible.ledger.tree import MemoryTree, hash_leaf
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, SignerKey
 from plausible.ledger.witness import Cosigned, OutOfStep, Refused
 from plausible.ledger.witness.remote import MAX_ANSWER_BYTES, RemoteWitness
 from plausible.node.witness.directory import make, open_witness

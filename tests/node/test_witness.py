@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.note import ED25519, Note, SignerKey, VerifierKey
-from plausible.ledger.tree import MemoryTree, hash_leaf, verify_consistency
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf, verify_consistency
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.note import ED25519, Note, SignerKey, VerifierKey
 from plausible.ledger.witness import AddCheckpointRequest, Witness
 from plausible.node.witness.committer import Committer
 from plausible.node.witness.directory import STATE, make, open_witness, read_config

@@ -20,20 +20,20 @@ from plausible.ledger.absence.proof import AbsenceProof, KeyProof, verify_absenc
 from plausible.ledger.absence.prove import prove_absence, publish, sign_index
 from plausible.ledger.absence.store import AbsenceStore
 from plausible.ledger.absence.trie import IndexMap, MemoryPages
-from plausible.ledger.authors import Authors
-from plausible.ledger.checkpoint import Checkpoint
-from plausible.ledger.cosignature import cosign
-from plausible.ledger.digests import model_manifest, pixel_digest
-from plausible.ledger.entry import parse_entry, sign_entry, verify_entry
+from plausible.ledger.entries.authors import Authors
+from plausible.ledger.entries.digests import model_manifest, pixel_digest
+from plausible.ledger.entries.entry import parse_entry, sign_entry, verify_entry
 from plausible.ledger.fsck import Report, check_ledger
-from plausible.ledger.keys import read_key
-from plausible.ledger.note import ED25519, Note, SignerKey
-from plausible.ledger.policy import Policy
-from plausible.ledger.proof import TlogProof, make_proof, verify_proof
-from plausible.ledger.reader import DirectorySource, TiledLog
-from plausible.ledger.rekey import encrypt_vault
-from plausible.ledger.tree import MemoryTree, hash_leaf
-from plausible.ledger.vaultkey import VaultKey
+from plausible.ledger.keys.keyfile import read_key
+from plausible.ledger.merkle.reader import DirectorySource, TiledLog
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.cosignature import cosign
+from plausible.ledger.notes.note import ED25519, Note, SignerKey
+from plausible.ledger.notes.policy import Policy
+from plausible.ledger.notes.proof import TlogProof, make_proof, verify_proof
+from plausible.ledger.vault.rekey import encrypt_vault
+from plausible.ledger.vault.vaultkey import VaultKey
 from plausible.ledger.witness import Cosigned, Witness
 from plausible.schemas.errors import EvidenceError, PolicyError, SetupError
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from plausible.ledger.digests import model_manifest
+from plausible.ledger.entries.digests import model_manifest
 from plausible.schemas import jcs
 from plausible.schemas.errors import EvidenceError
 from plausible.schemas.generate import DOCUMENTS, FOLDER, schema_text

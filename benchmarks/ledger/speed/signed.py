@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 from plausible.ledger import Ledger
-from plausible.ledger import sequencer as sequencer_module
-from plausible.ledger.digests import model_manifest
+from plausible.ledger.entries.digests import model_manifest
 from plausible.ledger.log import Log
-from plausible.ledger.public import PublicFolder
+from plausible.ledger.merkle.public import PublicFolder
 from plausible.ledger.recorder import core
 from plausible.ledger.recorder.core import Recorder
-from plausible.ledger.state import Acceptance
-from plausible.ledger.store import LogStore
-from plausible.ledger.vault import Vault
-from plausible.ledger.writer import Writer
+from plausible.ledger.storage.state import Acceptance
+from plausible.ledger.storage.store import LogStore
+from plausible.ledger.vault.vault import Vault
+from plausible.ledger.writing import sequencer as sequencer_module
+from plausible.ledger.writing.writer import Writer
 
 from benchmarks.ledger.speed.protocol import pin, serve, timed
 

@@ -22,9 +22,9 @@ from plausible.ledger.absence.pages import PageFile, Progress
 from plausible.ledger.absence.store import UNWRITTEN_PAGES
 from plausible.ledger.absence.trie import IndexMap
 from plausible.ledger.log import Log
-from plausible.ledger.note import SignerKey
-from plausible.ledger.reader import DirectorySource, TiledLog
-from plausible.ledger.sequencer import SYNC_SECONDS
+from plausible.ledger.merkle.reader import DirectorySource, TiledLog
+from plausible.ledger.notes.note import SignerKey
+from plausible.ledger.writing.sequencer import SYNC_SECONDS
 
 from benchmarks.ledger.speed.protocol import Bench, Subject, pin, serve
 

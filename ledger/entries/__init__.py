@@ -1,0 +1,1 @@
+"""What is logged about an image: digests, the signed entry, the record behind it, and evidence from both."""

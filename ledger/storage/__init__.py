@@ -1,0 +1,1 @@
+"""What lies on the disk: durable files, databases, the log's state, what is derived from it, and cleaning up."""

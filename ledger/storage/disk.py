@@ -1,0 +1,151 @@
+"""Durable files: the few moves that everything stored goes through.
+
+A file: temporary name in the same folder, write, fsync, rename, fsync the folder (databases: database.py). Two kinds
+of failure are told apart:
+
+* `StorageFull`: nothing was written (no space, read-only, too large); what is on the disk is still true, so the
+  caller may try again or write elsewhere.
+* `StorageBroken`: an fsync or a read failed. The kernel may have dropped pages it will never report again, so nothing
+  may be acknowledged after it: the writer stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import sqlite3
+from collections.abc import Generator
+from pathlib import Path
+
+from ...schemas.errors import SetupError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_TEMPORARY = ".tmp-"
+
+
+class StorageFull(SetupError):  # noqa: N818  (named by what happened)
+    """The disk took nothing: full, over quota or read-only. What is stored is unharmed."""
+
+
+class StorageBroken(SetupError):  # noqa: N818
+    """A flush or a read failed: what is stored may not be what was written. The writer stops."""
+
+
+def storage_error(error: OSError | sqlite3.Error, doing: str) -> SetupError:
+    """The `SetupError` for a failed system call or SQLite call while `doing` ("writing state.db")."""
+    if isinstance(error, OSError):
+        text = error.strerror or str(error)
+        if error.errno in _FULL:
+            return StorageFull(f"{doing} failed: {text}")
+        return StorageBroken(f"{doing} failed: {text}; the writer stops, check the disk and open the ledger again")
+    name = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    if name.startswith(("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_BUSY")):
+        return StorageFull(f"{doing} failed: {error} ({name})")
+    # SQLite reports a full disk behind a file size limit or quota as a failed write
+    if name in {"SQLITE_IOERR_WRITE", "SQLITE_IOERR_TRUNCATE", "SQLITE_IOERR_SHMSIZE"}:
+        return StorageFull(f"{doing} failed: {error} ({name})")
+    return StorageBroken(
+        f"{doing} failed: {error} ({name}); the writer stops, check the disk and open the ledger again"
+    )
+
+
+@contextlib.contextmanager
+def storage(doing: str) -> Generator[None, None, None]:
+    """Turn the operating system's and SQLite's errors into `StorageFull` or `StorageBroken`."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise storage_error(error, doing) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """fsync a folder, so that the renames in it are durable."""
+    descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise _flush_failed(folder, error) from error
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """fsync a file that was written before."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise _flush_failed(path, error) from error
+    finally:
+        os.close(descriptor)
+
+
+def _flush_failed(path: Path, error: OSError) -> StorageBroken:
+    # whatever errno says (ENOSPC included): after a failed fsync the kernel may call the lost pages clean
+    return StorageBroken(
+        f"flushing {path} failed: {error.strerror or error}; the writer stops, check the disk and open the ledger again"
+    )
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o644, sync: bool = True, exclusive: bool = False) -> None:
+    """Write a whole file so that readers see the old one or the new one, never a part.
+
+    `sync=False` leaves the flushing of file and folder to the caller. `exclusive` refuses to replace an existing file
+    (`FileExistsError`). Raises `OSError` for a failed write and `StorageBroken` for a failed flush.
+    """
+    temporary = path.with_name(f"{_TEMPORARY}{os.getpid():x}-{os.urandom(4).hex()}-{path.name}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if sync:
+                try:
+                    os.fsync(descriptor)
+                except OSError as error:
+                    raise _flush_failed(path, error) from error
+        finally:
+            os.close(descriptor)
+        if exclusive:
+            os.link(temporary, path)
+            temporary.unlink()
+        else:
+            temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    if sync:
+        sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def staged_folder(target: Path, doing: str) -> Generator[Path]:
+    """A private folder beside `target` that takes its place, durably, when the block is left; gone after an error.
+
+    `target` must be absent or empty. `doing` names the work in the message of a failed system call.
+    """
+    temporary = target.with_name(f"{_TEMPORARY}{os.getpid():x}-{os.urandom(4).hex()}-{target.name}")
+    with storage(doing):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir(mode=0o700)
+        try:
+            yield temporary
+            if target.exists():
+                target.rmdir()
+            temporary.rename(target)
+            sync_folder(target.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files that a killed writer left in `folder` (not below it)."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"{_TEMPORARY}*"):
+            with contextlib.suppress(OSError):
+                path.unlink()

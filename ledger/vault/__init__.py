@@ -1,0 +1,1 @@
+"""The private half: submissions, records and secrets, plain or sealed, and their backup."""

@@ -1,0 +1,1 @@
+"""From a submission to a witnessed head: queue, sequencer, cosignatures, receipts, recovery."""
