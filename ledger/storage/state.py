@@ -130,13 +130,15 @@ class Adopted:
 class RolledBack(SetupError):  # noqa: N818  (named by what happened)
     """`state.db` does not know a head that was signed or cosigned; nothing may be signed from it."""
 
-    def __init__(self, what: str, folder: Path) -> None:
-        """`what` was found newer than state.db, as the beginning of a sentence."""
+    def __init__(self, what: str, folder: Path, remedy: str | None = None) -> None:
+        """`what` was found newer than state.db, as the beginning of a sentence; `remedy` where it is no ledger's."""
+        remedy = remedy or (
+            f"Nothing is signed; what is recorded waits in vault.db. To go on, close the ledger and run: pd recover "
+            f"{folder} --from COPY (a mirror's address or a newer copy of public/; without --from its own public/). "
+            "Without any copy of the missing entries this log has ended: start a new one with pd init"
+        )
         super().__init__(
-            f"{what}: this directory was restored from a backup or copied, and signing on would fork the log. Nothing "
-            f"is signed; what is recorded waits in vault.db. To go on, close the ledger and run: pd recover {folder} "
-            "--from COPY (a mirror's address or a newer copy of public/; without --from its own public/). Without any "
-            "copy of the missing entries this log has ended: start a new one with pd init"
+            f"{what}: this directory was restored from a backup or copied, and signing on would fork the log. {remedy}"
         )
 
 

@@ -37,7 +37,7 @@ from ..storage.lock import LOCK_FILE, SequencerLock
 from ..storage.state import STATE_FILE, State
 from ..vault.sealing import SEALED_VERSION
 from ..vault.vault import VAULT_FILE
-from ..writing.sequencer import RESTORED_MARK
+from ..writing.witnessed import RESTORED_MARK
 from .container import Members, write_stream
 from .exporting import Exported, export_log
 from .importing import Imported, import_into, placing

@@ -7,15 +7,17 @@ spoil the whole note. Whatever else goes wrong is a `PeerError` that names the a
 
 from __future__ import annotations
 
+import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import httpx
 
 from ...schemas.errors import EvidenceError, PeerError, UsageError
 from ..notes.checkpoint import Checkpoint
 from ..notes.note import Note, VerifierKey, parse_signature_line, split_note
+from ..notes.policy import Policy
 from ..notes.wire import parse_decimal
 from .answer import SIZE_TYPE, Cosigned, Outcome, OutOfStep, Refused
 from .request import AddCheckpointRequest
@@ -24,6 +26,7 @@ MAX_ANSWER_BYTES = 64 * 1024
 SILENCE_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 _REFUSALS = (400, 403, 404, 422)
+_log = logging.getLogger("plausible.ledger")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
@@ -108,3 +111,21 @@ class RemoteWitness:
     def close(self) -> None:
         """Give the connections back."""
         self._client.close()
+
+
+def open_witnesses(policy: Policy, near: Collection[str] = ()) -> list[RemoteWitness]:
+    """Connections to the witnesses that a policy gives an address for, but not to those with a name in `near`.
+
+    One without a usable address is left out and logged: one witness less is what a quorum is for.
+    """
+    far: dict[str, tuple[str, list[VerifierKey]]] = {}
+    for witness in policy.witnesses:
+        if witness.url is not None and witness.key.name not in near:
+            far.setdefault(witness.key.name, (witness.url, []))[1].append(witness.key)
+    opened: list[RemoteWitness] = []
+    for name, (url, keys) in far.items():
+        try:
+            opened.append(RemoteWitness(name, keys, url))
+        except UsageError as error:
+            _log.warning("%s", error)
+    return opened

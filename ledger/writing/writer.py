@@ -30,7 +30,7 @@ from ..keys.authorkeys import AuthorKeys
 from ..merkle.public import PUBLIC_FOLDER
 from ..merkle.reader import DirectorySource, TiledLog
 from ..notes.checkpoint import Checkpoint
-from ..notes.note import Note, SignerKey, VerifierKey
+from ..notes.note import Note, SignerKey
 from ..notes.policy import Policy
 from ..recorder.journal import Journal
 from ..seeds.draws import BLOCK, DrawPool
@@ -636,19 +636,11 @@ class Writer:
                 # one witness less is what a quorum is for
                 _log.warning("witness %s does not open: %s", config.name, error)
         near = {config.name for config in self._config.witnesses}
-        far: dict[str, tuple[str, list[VerifierKey]]] = {}
-        for witness in self._policy.witnesses:
-            if witness.url is not None and witness.key.name not in near:
-                far.setdefault(witness.key.name, (witness.url, []))[1].append(witness.key)
-        if not far:
+        if all(witness.url is None or witness.key.name in near for witness in self._policy.witnesses):
             return self._witnesses
-        from ..witness.remote import RemoteWitness  # httpx takes longer to import than the rest of this room
+        from ..witness.remote import open_witnesses  # httpx takes longer to import than the rest of this room
 
-        for name, (url, keys) in far.items():
-            try:
-                self._witnesses.append(RemoteWitness(name, keys, url))
-            except UsageError as error:
-                _log.warning("%s", error)
+        self._witnesses += open_witnesses(self._policy, near)
         return self._witnesses
 
     def _recover(self) -> None:

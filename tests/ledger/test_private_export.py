@@ -14,7 +14,7 @@ from plausible.ledger.notes.policy import Policy
 from plausible.ledger.transfer import export_private, import_private
 from plausible.ledger.transfer.container import END
 from plausible.ledger.writing.receipt import NotYet
-from plausible.ledger.writing.sequencer import RESTORED_MARK
+from plausible.ledger.writing.witnessed import RESTORED_MARK
 from plausible.schemas.errors import EvidenceError, PlausibleError, SetupError, UsageError
 
 from tests.ledger.studio import WITNESSES, make, picture

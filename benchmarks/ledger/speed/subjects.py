@@ -24,7 +24,7 @@ from plausible.ledger.absence.trie import IndexMap
 from plausible.ledger.log import Log
 from plausible.ledger.merkle.reader import DirectorySource, TiledLog
 from plausible.ledger.notes.note import SignerKey
-from plausible.ledger.writing.sequencer import SYNC_SECONDS
+from plausible.ledger.writing.witnessed import SYNC_SECONDS
 
 from benchmarks.ledger.speed.protocol import Bench, Subject, pin, serve
 
