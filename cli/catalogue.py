@@ -20,6 +20,7 @@ from . import (
     calibrate,
     config,
     conformance,
+    contradiction,
     custody,
     doctor,
     fsck,
@@ -113,6 +114,9 @@ COMMANDS: tuple[Command, ...] = (
     Command(("replay",), VERIFY, "run the recorded call again and compare", replay.replay),
     Command(("attribute",), VERIFY, "which generator could have made it, by inversion alone", attribute.attribute),
     Command(("prove-absence",), VERIFY, "prove that a log does not hold a picture", absence.prove_absence),
+    Command(
+        ("verify-contradiction",), VERIFY, "check that a file proves a log false", contradiction.verify_contradiction
+    ),
     Command(("report",), VERIFY, "render a report as one HTML file", report.report),
     Command(("pack",), VERIFY, "make one archive for a court", pack.pack),
     Command(("node", "serve"), OPERATE, "serve a ledger's public folder over HTTP", node.serve),

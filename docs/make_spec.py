@@ -19,6 +19,7 @@ from plausible.ledger.absence.keys import FILE, PIXELS, index_key
 from plausible.ledger.absence.note import IndexHead, IndexPolicy
 from plausible.ledger.absence.proof import AbsenceProof, verify_absence
 from plausible.ledger.absence.trie import IndexMap, MemoryPages
+from plausible.ledger.contradiction import two_heads, verify_contradiction
 from plausible.ledger.merkle.reader import DirectorySource, TiledLog
 from plausible.ledger.merkle.tiles import WIDTH, Tile, tiles_at, tiles_to_write
 from plausible.ledger.merkle.tree import MemoryTree, hash_leaf
@@ -222,6 +223,15 @@ def absence_index() -> str:
     )
 
 
+def contradiction() -> str:
+    """Two heads of one size that one key signed, and what that proves."""
+    root = MemoryTree(hash_leaf(entry) for entry in (*ENTRIES[:4], b"another entry 4")).root()
+    other = Checkpoint(ORIGIN, len(ENTRIES), root).sign(LOG).encode()
+    data = two_heads([LOG.verifier], _checkpoint().encode(), other)
+    found = verify_contradiction(data, policy=Policy.parse(f"log {LOG.verifier}\nquorum none\n".encode()))
+    return _block(data.decode()) + f"\n\nIt proves: {found.accused} {found.what}."
+
+
 EXAMPLES: dict[str, Callable[[], str]] = {
     "tree": tree,
     "note": note,
@@ -235,6 +245,7 @@ EXAMPLES: dict[str, Callable[[], str]] = {
     "tiles": tiles,
     "export": export,
     "absence_index": absence_index,
+    "contradiction": contradiction,
     **ENTRY_EXAMPLES,
     **REPORT_EXAMPLES,
 }

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from .calibration import CalibrationDocument
+from .contradiction import KINDS as CONTRADICTIONS
 from .copies import CopyCalibration
 from .document import Document
 from .envelope import Envelope
@@ -41,6 +42,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "calibration": CalibrationDocument,
     "copies": CopyCalibration,
     "report": ReportDocument,
+    **{f"contradiction-{kind}": model for kind, model in CONTRADICTIONS.items()},
 }
 
 

@@ -191,3 +191,11 @@ def test_every_field_name_stands_in_its_page(page: str) -> None:
         name for name in field_names(documents[page]) if f"`{name}`" not in text and f'"{name}"' not in text
     )
     assert not missing
+
+
+def test_every_field_name_of_a_contradiction_stands_in_its_page() -> None:
+    from plausible.schemas.contradiction import KINDS
+
+    text = (ROOT / "docs" / "spec" / "contradiction.md").read_text(encoding="utf-8")
+    names = {name for model in KINDS.values() for name in field_names(model)} | set(KINDS)
+    assert not sorted(name for name in names if f"`{name}`" not in text and f'"{name}"' not in text)
