@@ -86,18 +86,6 @@ def _indexed(
     )
 
 
-def combined(found: Sequence[Coverage]) -> Coverage:
-    """The weakest of the logs' answers: absent only if absent from all."""
-    if not found:
-        return Coverage("unknown", (), "no log was given")
-    logs = tuple(log for coverage in found for log in coverage.logs)
-    for state in ("contradiction", "unknown", "present"):
-        for coverage in found:
-            if coverage.state == state:
-                return Coverage(coverage.state, logs, coverage.reason)
-    return Coverage("absent", logs, " ".join(coverage.reason for coverage in found))
-
-
 def _carried(source: LogSource) -> Predecessor | None:
     """The log that a source continues, as its entry 0 says under the accepted checkpoint."""
     at = source.accepted

@@ -29,7 +29,7 @@ from ..ledger.seeds.epochs import EpochIndex
 from ..schemas.errors import EvidenceError, PlausibleError, UsageError
 from ..schemas.text import digest_text
 from ..schemas.verdict import Verdict
-from .absence import accused_facts, combined, passed_over, source_coverage, succession_gap
+from .absence import accused_facts, passed_over, source_coverage, succession_gap
 from .assemble import Outcome, Report, assemble
 from .blank import without_evidence
 from .budget import Budget
@@ -44,7 +44,7 @@ from .findings import Check, CopyFinding, Coverage, Decision, EntryFinding, Find
 from .models import Models, Registration, registration_of, registrations
 from .sources import EvidenceFiles, LogLike, LogSource, open_logs, read_evidence, split_view
 from .transformation import jpeg_settings
-from .vouched import given_answer, is_absence_proof, with_given
+from .vouched import combined, given_answer, is_absence_proof, with_given
 
 SCOPES = {"strict": Scope("strict", STRICT), "relaxed": Scope("relaxed", RELAXED)}
 

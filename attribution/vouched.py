@@ -154,3 +154,15 @@ def with_given(sources: Sequence[LogSource], found: Sequence[Coverage], given: S
             if answers[number].state == "unknown" and sources[number].scan_problem is not None:
                 answers[number] = coverage
     return answers
+
+
+def combined(found: Sequence[Coverage]) -> Coverage:
+    """The weakest of the logs' answers: absent only if absent from all."""
+    if not found:
+        return Coverage("unknown", (), "no log was given")
+    logs = tuple(log for coverage in found for log in coverage.logs)
+    for state in ("contradiction", "unknown", "present"):
+        for coverage in found:
+            if coverage.state == state:
+                return Coverage(coverage.state, logs, coverage.reason)
+    return Coverage("absent", logs, " ".join(coverage.reason for coverage in found))

@@ -1,20 +1,47 @@
-"""`pd verify` on a machine without torch: the evidence alone. At most `claimed`, since nothing can be replayed."""
+"""`pd verify` on a machine without torch: the evidence alone, proofs about absence indexes among it.
+
+At most `claimed`, since nothing can be replayed, and never `deniable`, since nothing can be inverted.
+"""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..schemas.errors import PlausibleError, UsageError
-from . import output, sources
+from . import output
 
 if TYPE_CHECKING:
-    from ..attribution.findings import Decision, Findings
+    from ..attribution.findings import Check, Coverage, Decision, EntryFinding, Findings
+    from ..attribution.sources import EvidenceFiles
+    from ..ledger.absence.note import IndexPolicy
+    from ..ledger.entries.authors import Authors
     from ..ledger.entries.evidence import Evidence
     from ..ledger.entries.images import Image
+    from ..ledger.notes.policy import Policy
 
 _ABSENT = "torch is not installed: pip install 'plausible-deniability[attribution]'"
+_WORDS = {"passed": "ok", "made": "ok", "failed": "FAIL", "skipped": "skip"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Trust:
+    """Whom the verifier believes."""
+
+    policy: Policy
+    authors: Authors
+    index_policy: IndexPolicy | None
+    max_age: float | None
+
+
+@dataclass(slots=True)
+class _Checked:
+    """What was checked of one picture."""
+
+    evidence: list[Evidence] = field(default_factory=list["Evidence"])
+    absence: list[Check] = field(default_factory=list["Check"])
 
 
 def verify_evidence_only(
@@ -22,11 +49,14 @@ def verify_evidence_only(
     evidence: dict[str, list[Path]],
     trust: tuple[bytes | None, bytes | None],
     *,
+    index_policy: IndexPolicy | None = None,
+    max_age: float | None = None,
     as_json: bool,
 ) -> int:
     """Check each image's evidence under policy and authors; print, and return the batch's exit code.
 
-    Raises `UsageError` without policy, authors or any evidence: there would be nothing to say.
+    Proofs about absence indexes are held against `index_policy` too, and are passed over without one. Raises
+    `UsageError` without policy, authors or any evidence: there would be nothing to say.
     """
     from ..attribution.decide import decide
     from ..attribution.findings import Scope
@@ -38,11 +68,11 @@ def verify_evidence_only(
         raise UsageError("without torch only evidence can be checked, and that needs --policy and --authors")
     if not any(evidence.values()):
         raise UsageError(f"no evidence given or found beside the pictures, and nothing else can be done: {_ABSENT}")
-    policy, authors = Policy.parse(trust[0]), Authors.parse(trust[1])
-    answers: list[tuple[str, Decision, list[Evidence]]] = []
+    believed = _Trust(Policy.parse(trust[0]), Authors.parse(trust[1]), index_policy, max_age)
+    answers: list[tuple[str, Decision, _Checked]] = []
     for image in images:
-        found, checked = _findings(image, evidence[image], policy, authors)
-        decision = decide(found, Scope("strict", ("unprocessed",)))
+        checked = _Checked()
+        decision = decide(_findings(image, evidence[image], believed, checked), Scope("strict", ("unprocessed",)))
         answers.append((image, decision, checked))
         if not as_json:
             output.result(f"{image}: {decision.verdict}: {decision.line}")
@@ -51,32 +81,40 @@ def verify_evidence_only(
     return worst_exit(decision.verdict.exit_code for _, decision, _ in answers)
 
 
-def _findings(image: str, files: list[Path], policy: Any, authors: Any) -> tuple[Findings, list[Evidence]]:
+def _findings(image: str, files: list[Path], trust: _Trust, checked: _Checked) -> Findings:
     from ..attribution.findings import CopyFinding, Coverage, Findings
+    from ..attribution.sources import read_evidence
+    from ..attribution.vouched import combined, is_absence_proof
 
-    coverage = Coverage("unknown", (), _ABSENT)
-    copies = CopyFinding(False, reason=_ABSENT)
     try:
         picture = _read(image)
     except (PlausibleError, OSError) as error:
-        return Findings("policy", unreadable=f"the image cannot be read: {error}"), []
-    entries: list[Any] = []
+        return Findings("policy", unreadable=f"the image cannot be read: {error}")
+    entries: list[EntryFinding] = []
+    absent: list[Coverage] = []
     incomplete: list[str] = []
-    checked: list[Evidence] = []
-    for name, proof, opening, epoch in _pairs(files):
-        found = _check(picture, proof, opening, epoch, policy, authors)
-        checked.append(found)
-        output.note(f"{name}:")
-        for check in found.checks:
-            word = {"passed": "ok", "failed": "FAIL", "skipped": "skip"}[check.outcome]
-            output.note(f"  {word:4}  {check.name}: {check.detail}")
+    for given in read_evidence(files):
+        output.note(f"{given.name}:")
+        if is_absence_proof(given):
+            check, coverage, unread = _absence(given, picture, trust)
+            checked.absence.append(check)
+            absent += [coverage] if coverage is not None else []
+            incomplete += [unread] if unread is not None else []
+            continue
+        found = _check(picture, given, trust)
+        checked.evidence.append(found)
+        for one in found.checks:
+            _tell(one.outcome, f"{one.name}: {one.detail}")
         malformed = found.fault("malformed")
         if malformed is not None:
-            incomplete.append(f"{name}: {malformed.name}: {malformed.detail}")
+            incomplete.append(f"{given.name}: {malformed.name}: {malformed.detail}")
         entries.append(_entry(found))
-    return (
-        Findings("policy", entries=tuple(entries), coverage=coverage, copies=copies, incomplete=tuple(incomplete)),
-        checked,
+    return Findings(
+        "policy",
+        entries=tuple(entries),
+        coverage=combined(absent) if absent else Coverage("unknown", (), _ABSENT),
+        copies=CopyFinding(False, reason=_ABSENT),
+        incomplete=tuple(incomplete),
     )
 
 
@@ -88,22 +126,37 @@ def _read(image: str) -> Image:
     return read_image(sys.stdin.buffer.read() if image == "-" else Path(image))
 
 
-def _check(
-    picture: Image, proof: bytes, opening: bytes | None, epoch: bytes | None, policy: Any, authors: Any
-) -> Evidence:
+def _tell(outcome: str, text: str) -> None:
+    output.note(f"  {_WORDS[outcome]:4}  {text}")
+
+
+def _absence(given: EvidenceFiles, picture: Image, trust: _Trust) -> tuple[Check, Coverage | None, str | None]:
+    """A proof about an absence index: its check, what it covers, and why it could not be read, if so."""
+    from ..attribution.vouched import given_answer
+
+    answer = given_answer(
+        given, picture, policy=trust.policy, index_policy=trust.index_policy, sources=(), max_age=trust.max_age
+    )
+    _tell(answer[0].state, f"absence index: {answer[0].reason}")
+    return answer
+
+
+def _check(picture: Image, given: EvidenceFiles, trust: _Trust) -> Evidence:
     from ..ledger.entries.evidence import verify_evidence
     from ..ledger.seeds.epochs import EpochIndex
 
     epochs = EpochIndex()
-    if epoch is not None:
+    if given.epoch is not None:
         try:
-            epochs.add_proof(epoch, policy, authors)
+            epochs.add_proof(given.epoch, trust.policy, trust.authors)
         except PlausibleError as error:
             output.note(f"the proof of the seed epoch does not count: {error}")
-    return verify_evidence(picture, proof, opening, policy, authors, now=int(time.time()), epochs=epochs)
+    return verify_evidence(
+        picture, given.proof, given.opening, trust.policy, trust.authors, now=int(time.time()), epochs=epochs
+    )
 
 
-def _entry(found: Evidence) -> Any:
+def _entry(found: Evidence) -> EntryFinding:
     """What decide() is told about one piece of evidence."""
     from ..attribution.findings import EntryFinding
 
@@ -123,28 +176,7 @@ def _entry(found: Evidence) -> Any:
     )
 
 
-def _pairs(files: list[Path]) -> list[tuple[str, bytes, bytes | None, bytes | None]]:
-    """(name, proof, opening, proof of the epoch) from files that were named; what belongs together has one name."""
-    for path in files:
-        if path.name.endswith(".absence-proof"):
-            output.note(f"{path.name}: skipped: pd prove-absence --check says what it proves")
-    files = [path for path in files if not path.name.endswith(".absence-proof")]
-    proofs = [path for path in files if not path.name.endswith(".opening.json")]
-    openings = {str(path).removesuffix(".opening.json"): path for path in files if path not in proofs}
-    found: list[tuple[str, bytes, bytes | None, bytes | None]] = []
-    for path in proofs:
-        stem = str(path).removesuffix(".tlog-proof")
-        opening = openings.pop(stem, Path(stem + ".opening.json"))
-        data = sources.read_bytes(opening, "the opening") if opening.is_file() else None
-        beside = Path(stem + ".epoch-proof")
-        epoch = sources.read_bytes(beside, "the proof of the epoch") if beside.is_file() else None
-        found.append((path.name, sources.read_bytes(path, "the proof"), data, epoch))
-    if openings:
-        raise UsageError(f"{next(iter(openings.values()))} is an opening without its proof")
-    return found
-
-
-def _row(image: str, decision: Decision, checked: list[Evidence]) -> dict[str, Any]:
+def _row(image: str, decision: Decision, checked: _Checked) -> dict[str, Any]:
     return {
         "image": image,
         "verdict": str(decision.verdict),
@@ -152,6 +184,7 @@ def _row(image: str, decision: Decision, checked: list[Evidence]) -> dict[str, A
         "line": decision.line,
         "evidence": [
             {"index": e.index, "checks": [{"name": c.name, "outcome": c.outcome, "detail": c.detail} for c in e.checks]}
-            for e in checked
+            for e in checked.evidence
         ],
+        "absence": [{"name": c.name, "outcome": c.state, "detail": c.reason} for c in checked.absence],
     }

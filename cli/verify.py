@@ -129,7 +129,14 @@ def verify(
 
         if report is not None or ledger:
             raise UsageError("--report and --ledger need torch: pip install 'plausible-deniability[attribution]'")
-        code = verify_evidence_only(images, files, trust, as_json=as_json)
+        code = verify_evidence_only(
+            images,
+            files,
+            trust,
+            index_policy=sources.index_policy(index_policy),
+            max_age=settings.get("max_age", max_age),
+            as_json=as_json,
+        )
         raise typer.Exit(0 if exit_zero else code)
     with contextlib.ExitStack() as stack:
         options = options_for(

@@ -25,7 +25,7 @@ from .merkle.tree import EMPTY_ROOT
 from .notes.checkpoint import Checkpoint
 from .notes.note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, ED25519, SignerKey
 from .notes.policy import Policy
-from .storage.disk import staged_folder, storage, sync_folder, write_file
+from .storage.disk import staged_folder, storage, write_file
 from .storage.state import STATE_FILE, Head, State
 from .vault.vault import VAULT_FILE, Vault
 from .vault.vaultkey import VaultKey
@@ -124,7 +124,6 @@ def _fill(
         origin=log.name,
     ).close()
     Vault.create(folder / VAULT_FILE, key=vault_key).close()
-    sync_folder(folder)
 
 
 def _label(key: SignerKey) -> str:

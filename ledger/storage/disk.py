@@ -14,12 +14,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Generator
 from pathlib import Path
 
 from ...schemas.errors import SetupError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 _TEMPORARY = ".tmp-"
@@ -123,17 +129,23 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644, sync: bool = True,
 
 
 @contextlib.contextmanager
-def staged_folder(target: Path, doing: str) -> Generator[Path]:
-    """A private folder beside `target` that takes its place, durably, when the block is left; gone after an error.
+def staged_folder(target: Path, doing: str, *, mode: int = 0o700) -> Generator[Path]:
+    """A folder beside `target` that takes its place, durably, when the block is left; gone after an error.
 
-    `target` must be absent or empty. `doing` names the work in the message of a failed system call.
+    `target` must be absent or empty. `doing` names the work in the message of a failed system call, `mode` are the
+    folder's permissions (the umask takes from them). What a killed process left beside `target` is removed first: who
+    works holds a lock on its folder, and that goes with the process, however it ends.
     """
-    temporary = target.with_name(f"{_TEMPORARY}{os.getpid():x}-{os.urandom(4).hex()}-{target.name}")
+    target = target.absolute()
     with storage(doing):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir(mode=0o700)
+        _remove_stale(target)
+        temporary = target.with_name(f"{_TEMPORARY}{os.getpid():x}-{os.urandom(4).hex()}-{target.name}")
+        temporary.mkdir(mode=mode)
+        lock = _locked(temporary)
         try:
             yield temporary
+            sync_folder(temporary)
             if target.exists():
                 target.rmdir()
             temporary.rename(target)
@@ -141,6 +153,35 @@ def staged_folder(target: Path, doing: str) -> Generator[Path]:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove folders staged for `target` that no process holds any more."""
+    name = re.compile(rf"{re.escape(_TEMPORARY)}[0-9a-f]+-[0-9a-f]{{8}}-{re.escape(target.name)}")
+    for folder in target.parent.iterdir():
+        if name.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+            lock = _locked(folder)
+            if lock is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor that holds the lock on a folder; None if another process does, or none can be had here."""
+    if fcntl is None:
+        return None
+    descriptor = None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held, gone, or a file system without locks: then nothing is ever taken for stale
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
+    return descriptor
 
 
 def remove_leftovers(folder: Path) -> None:

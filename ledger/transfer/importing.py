@@ -3,7 +3,8 @@
 The checkpoint comes first and must meet the policy; from then on its size says which file must come next and its root
 what is in it, so nothing false is even stored beyond one bundle, and nothing can be larger than what the log signed.
 Everything is written into a folder beside the target, flushed, and renamed. What fails or is interrupted leaves nothing
-(a kill leaves that folder, named `.tmp-…-TARGET`); importing again begins again.
+(a kill leaves that folder, named `.tmp-…-TARGET`, until the next import into the same target); importing again begins
+again.
 
 What is made is a copy of the log to read, serve and check. It holds no key and no state: nothing signs with it.
 """
@@ -11,8 +12,6 @@ What is made is a copy of the log to read, serve and check. It holds no key and 
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from ..merkle.tiles import WIDTH, Tile, decode_bundle, encode_bundle, encode_til
 from ..notes.note import MAX_NOTE_BYTES, Note, VerifierKey
 from ..notes.policy import AcceptedCheckpoint, Policy
 from ..notes.wire import parse_decimal
-from ..storage.disk import storage, sync_folder
+from ..storage.disk import staged_folder
 from .container import Members
 from .descent import Roots, Verified, descend
 from .exporting import MANIFEST, check_head, manifest, manifest_problem
@@ -60,26 +59,12 @@ def import_log(
 
 
 @contextlib.contextmanager
-def placing(target: Path) -> Generator[Path]:
-    """A folder beside the target that takes its place when the block ends well, and is gone otherwise."""
+def placing(target: Path, *, mode: int = 0o777) -> Generator[Path]:
+    """A folder that takes the target's place when the block ends well; `UsageError` if something is there."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists and is not empty: choose a new directory")
-    target = target.absolute()
-    staging = target.with_name(f".tmp-{os.getpid():x}-{os.urandom(4).hex()}-{target.name}")
-    with storage(f"importing into {target}"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging.mkdir()
-    try:
+    with staged_folder(target, f"importing into {target}", mode=mode) as staging:
         yield staging
-        with storage(f"importing into {target}"):
-            sync_folder(staging)
-            if target.exists():
-                target.rmdir()
-            staging.rename(target)
-            sync_folder(target.parent)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
 
 
 def import_into(

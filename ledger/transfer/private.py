@@ -105,8 +105,7 @@ def import_private(
     Keys, model folders and the databases of witnesses that ran in the ledger's process are put back by hand. Raises as
     `import_log` does, and `EvidenceError` where state.db is not that of the log behind it. TARGET is then as it was.
     """
-    with placing(target) as staging:
-        staging.chmod(0o700)
+    with placing(target, mode=0o700) as staging:
         members = Members(source)
         files, origin = _manifest(members.take(MANIFEST, _MAX_TEXT))
         for file in files:

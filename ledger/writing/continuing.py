@@ -28,7 +28,7 @@ from ..merkle.tree import EMPTY_ROOT, hash_leaf
 from ..notes.checkpoint import Checkpoint
 from ..notes.note import ED25519, SignerKey
 from ..notes.policy import Policy
-from ..storage.disk import staged_folder, storage, sync_folder, write_file
+from ..storage.disk import staged_folder, storage, write_file
 from ..storage.state import STATE_FILE, Head, State
 from ..vault.vault import VAULT_FILE, Vault
 from ..vault.vaultkey import VaultKey
@@ -146,7 +146,6 @@ def _fill(folder: Path, new: Path, old: Path, log: SignerKey, carried: bytes, va
     finally:
         made.close()
     Vault.create(folder / VAULT_FILE, key=vault_key).close()
-    sync_folder(folder)
 
 
 def _policy(policy: Policy, log: SignerKey) -> bytes:

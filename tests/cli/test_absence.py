@@ -7,6 +7,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+from plausible.cli import sources
 from plausible.ledger.absence.note import IndexHead
 from plausible.ledger.absence.proof import AbsenceProof
 from plausible.ledger.keys.keyfile import read_key
@@ -125,3 +126,30 @@ def test_keys_and_notes_that_are_missing(pd, studio) -> None:
     assert result.code == 4
     assert "pd log index" in result.sentence()
     assert pd("log", "index", "--ledger", studio.ledger).code == 2  # recomputed, and nobody signs
+
+
+def test_without_torch_proofs_of_absence_are_checked(pd, court, studio, tmp_path, monkeypatch) -> None:
+    """An auditor with nothing but the base install reads what a log proves, and what is false about it."""
+    assert pd("prove-absence", "never.png", "--ledger", court.ledger, *court.trust).code == 0
+    monkeypatch.setattr(sources, "has_attribution", lambda: False)
+    trust = (*studio.trust, "--index-policy", "index.policy")
+
+    def check(*arguments: object) -> tuple[int, dict[str, str]]:
+        document = pd("verify", "never.png", *arguments, "--json").document()
+        assert document["images"][0]["evidence"] == []
+        [absence] = document["images"][0]["absence"]
+        return document["images"][0]["exit_code"], absence
+
+    code, found = check(*trust)  # nothing was inverted: absence alone denies nothing
+    assert (code, found["outcome"]) == (3, "made")
+    assert "whose root monitor recomputed" in found["detail"]
+    code, found = check(*studio.trust)
+    assert (code, found["outcome"]) == (3, "skipped")
+    path = tmp_path / "never.png.absence-proof"
+    good = path.read_bytes()
+    at = len(good) - len(AbsenceProof.parse(good).checkpoint) - 4 - len(AbsenceProof.parse(good).note) - 5
+    path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+    code, found = check(*trust)
+    assert (code, found["outcome"]) == (1, "failed")
+    path.write_bytes(good[:-200])
+    assert check(*trust)[0] == 4

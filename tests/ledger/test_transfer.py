@@ -6,9 +6,13 @@ from __future__ import annotations
 import functools
 import io
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +36,8 @@ from plausible.schemas.errors import EvidenceError, PeerError, PlausibleError, P
 from tests.ledger.studio import make, picture
 
 LOG = SignerKey("log.example/a", ED25519, bytes(range(7, 39)))
-POLICY = Policy.parse(f"log {LOG.verifier}\nquorum none\n".encode())
+TRUST = f"log {LOG.verifier}\nquorum none\n".encode()
+POLICY = Policy.parse(TRUST)
 SIZES = [0, 1, 2, 255, 256, 257, 300, 511, 512, 700]
 
 
@@ -353,6 +358,34 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path, good: bytes
     with pytest.raises(UsageError, match="not empty"):
         import_log(io.BytesIO(good), tmp_path / "copy", POLICY)
     assert files(tmp_path) == before
+
+
+def test_what_a_killed_import_left_is_removed_by_the_next_and_a_running_one_is_left_alone(
+    tmp_path: Path, good: bytes
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from plausible.ledger.notes.policy import Policy\n"
+        "from plausible.ledger.transfer import import_log\n"
+        f"import_log(sys.stdin.buffer, Path({str(tmp_path / 'copy')!r}), Policy.parse({TRUST!r}))"
+    )
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    (tmp_path / ".tmp-1-00000000-other").mkdir()  # of another target: somebody else's
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
+    ) as child:
+        assert child.stdin is not None
+        child.stdin.write(good[: len(good) // 2])
+        child.stdin.flush()
+        while not (found := list(tmp_path.glob(".tmp-*-copy/public/tile"))):
+            assert child.poll() is None
+            time.sleep(0.01)
+        with pytest.raises(EvidenceError):
+            import_log(io.BytesIO(good[:-1]), tmp_path / "copy", POLICY)
+        assert found[0].is_dir()
+        child.kill()
+    assert list(tmp_path.glob(".tmp-*-copy")), "a kill leaves the folder"
+    import_log(io.BytesIO(good), tmp_path / "copy", POLICY)
+    assert sorted(item.name for item in tmp_path.iterdir()) == [".tmp-1-00000000-other", "copy"]
 
 
 def test_a_member_reader_counts_what_it_read(good: bytes) -> None:
