@@ -29,6 +29,7 @@ from . import (
     init,
     keys,
     log,
+    mirror,
     models,
     node,
     pack,
@@ -71,6 +72,10 @@ GROUPS: dict[str, tuple[str, str]] = {
     "witness": (
         OPERATE,
         "\b\n    pd witness init notary --name witness.example/notary\n\nA witness: its key, and the logs it watches.",
+    ),
+    "mirror": (
+        OPERATE,
+        "\b\n    pd mirror init archive --name mirror.example/archive\n\nA mirror: its keys, and the logs it copies.",
     ),
     "conformance": (
         OPERATE,
@@ -126,6 +131,12 @@ COMMANDS: tuple[Command, ...] = (
     Command(("witness", "remove"), OPERATE, "watch a log no more", witness.remove),
     Command(("witness", "list"), OPERATE, "list the watched logs and what they were caught in", witness.list_logs),
     Command(("witness", "pull"), OPERATE, "watch the new logs of a published list", witness.pull),
+    Command(("node", "mirror"), OPERATE, "copy logs, verified, and serve the copies", node.mirror),
+    Command(("mirror", "init"), OPERATE, "make a mirror", mirror.init),
+    Command(("mirror", "add"), OPERATE, "mirror a log", mirror.add),
+    Command(("mirror", "remove"), OPERATE, "mirror a log no more", mirror.remove),
+    Command(("mirror", "list"), OPERATE, "list the mirrored logs and what is wrong with them", mirror.list_logs),
+    Command(("mirror", "pull"), OPERATE, "read each mirrored log once", mirror.pull),
     Command(("conformance", "witness"), OPERATE, "run the cases of tlog-witness", conformance.witness),
     Command(("fsck",), OPERATE, "re-derive everything a log stores and name what is false", fsck.fsck),
     Command(("recover",), OPERATE, "go on with a ledger that was restored from a backup", recover.recover),

@@ -64,3 +64,38 @@ def witness(
             output.note(f"{opened.name} watches {watched} logs at {address}; Ctrl-C ends it")
 
         run(create_app(opened), host=host, port=port, ready=ready)
+
+
+def mirror(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A mirror's folder, made by pd mirror init.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 lets the system choose.")] = 8102,
+    poll: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often a log is looked at.")] = 5.0,
+) -> None:
+    """\b
+        pd mirror init archive --name mirror.example/archive
+        pd node mirror archive --port 8102
+
+    Copy logs, verify every entry, cosign what is whole and on the disk, and serve the copies (C2SP tlog-mirror).
+
+    Logs with a source are followed; the others are pushed. Put a web server with TLS before it. Ends with Ctrl-C or
+    SIGTERM, after what is in hand; after a kill it goes on where it was.
+
+    Python: plausible.node.mirror.service.create_app
+    """
+    from ..node.mirror.directory import locked
+    from ..node.mirror.mirror import Mirror
+    from ..node.mirror.service import create_app
+    from ..node.serving import run
+
+    with locked(folder), Mirror(folder) as opened:
+        if opened.frozen is not None:
+            from ..schemas.errors import SetupError
+
+            raise SetupError(opened.frozen)
+        count = len(opened.watched())
+
+        def ready(address: str) -> None:
+            output.note(f"{opened.name} mirrors {count} logs at {address}; Ctrl-C ends it")
+
+        run(create_app(opened, poll_seconds=poll), host=host, port=port, ready=ready)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import output
 from .options import JsonOption
+
+if TYPE_CHECKING:
+    from ..ledger.notes.note import VerifierKey
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The witness's folder.")]
 
@@ -80,10 +83,9 @@ def add(
 
     Python: plausible.ledger.witness.Witness.add_logs
     """
-    from ..ledger.notes.note import VerifierKey
     from ..node.witness.directory import open_witness
 
-    keys = [VerifierKey.parse(line) for text in vkeys for line in _lines(text)]
+    keys = read_keys(vkeys)
     with open_witness(folder) as witness:
         if origin is not None:
             witness.add_log(origin, keys)
@@ -186,6 +188,13 @@ def pull(
     output.note(f"{len(listed)} logs listed: {len(added)} are new, {len(kept)} were known and stay as they are")
     for origin in added:
         output.result(output.printable(origin))
+
+
+def read_keys(texts: list[str]) -> list[VerifierKey]:
+    """The verifier keys in arguments, each a key or a file that holds one a line."""
+    from ..ledger.notes.note import VerifierKey
+
+    return [VerifierKey.parse(line) for text in texts for line in _lines(text)]
 
 
 def _lines(text: str) -> list[str]:

@@ -17,13 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..ledger.merkle.reader import DirectorySource
+from ..ledger.merkle.reader import DirectorySource, Source
 from ..ledger.merkle.tiles import MAX_BUNDLE_BYTES, parse_path
 from ..schemas.errors import EvidenceError, SetupError
 from . import serving
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.responses import Response
 
 _KEPT = re.compile(r"checkpoints/(?:0|[1-9][0-9]{0,19})", re.ASCII)
 _HEADS = ("checkpoint", "checkpoint.pending", "index/latest")
@@ -55,27 +56,34 @@ def public_folder(folder: Path) -> Path:
     return chosen.resolve()
 
 
+def answer_file(source: Source, path: str) -> Response:
+    """The answer to a GET of one of a log's files: 200 with its type and how long it may be kept, or 404."""
+    from starlette.responses import Response
+
+    common = {"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
+    kind = describe(path)
+    try:
+        data = source.fetch(path, MAX_BUNDLE_BYTES) if kind else None
+    except (EvidenceError, SetupError):  # a link that leads out, a folder or socket of that name
+        data = None
+    if kind is None or data is None:
+        # not for long: a tile that is missing now may be there after the next checkpoint
+        headers = {"Cache-Control": SHORT, **common}
+        return Response("not found\n", status_code=404, media_type=TEXT, headers=headers)
+    return Response(data, media_type=kind[0], headers={"Cache-Control": kind[1], **common})
+
+
 def create_app(folder: Path) -> FastAPI:
     """The application for a ledger or its `public/` folder. Needs the `node` extra (`SetupError` names it)."""
     try:
-        from fastapi import FastAPI, Response
+        from fastapi import FastAPI
     except ImportError:
         raise SetupError("serving needs FastAPI: pip install 'plausible-deniability[node]'") from None
     source = DirectorySource(public_folder(folder))
     app = FastAPI(title="plausible log", docs_url=None, redoc_url=None, openapi_url=None)
-    common = {"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
 
     def serve(path: str) -> Response:
-        kind = describe(path)
-        try:
-            data = source.fetch(path, MAX_BUNDLE_BYTES) if kind else None
-        except (EvidenceError, SetupError):  # a link that leads out, a folder or socket of that name
-            data = None
-        if kind is None or data is None:
-            # not for long: a tile that is missing now may be there after the next checkpoint
-            headers = {"Cache-Control": SHORT, **common}
-            return Response("not found\n", status_code=404, media_type=TEXT, headers=headers)
-        return Response(data, media_type=kind[0], headers={"Cache-Control": kind[1], **common})
+        return answer_file(source, path)
 
     app.add_api_route("/{path:path}", serve, methods=["GET", "HEAD"], response_model=None)
     return app

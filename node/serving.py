@@ -16,6 +16,7 @@ from ..schemas.errors import SetupError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
     from starlette.types import ASGIApp
 
 HEAD_SECONDS = 10.0
@@ -49,6 +50,18 @@ async def read_body(request: Request, limit: int, *, seconds: float = BODY_SECON
     except TimeoutError:
         raise BodyRefused(408, f"the body did not arrive within {seconds:g} seconds") from None
     return bytes(data)
+
+
+def text_answer(
+    status: int, body: bytes | str, content_type: str = "text/plain; charset=utf-8", **headers: str
+) -> Response:
+    """An answer of bytes, or of one sentence to which a newline is added."""
+    from starlette.responses import Response
+
+    # set as a header: given as a media type, a charset would be added to text/x.tlog.size
+    data = body if isinstance(body, bytes) else (body + "\n").encode("utf-8", "replace")
+    common = {"Content-Type": content_type, "X-Content-Type-Options": "nosniff"}
+    return Response(data, status_code=status, headers={**common, **headers})
 
 
 def run(

@@ -57,11 +57,12 @@ class Witness:
         """Open the existing state of the witness `name`; `SetupError` if it is missing, another's, unreadable or old.
 
         Several signers (all cosignature keys under `name`) are for rotation and for Ed25519 beside ML-DSA-44. `guard`
-        is the counter outside the state (guard.py): with it a state restored from a backup is not opened.
+        is the counter outside the state (guard.py): with it a state restored from a backup is not opened. With no
+        signers it keeps heads by the same rules and signs nothing: a mirror's pending checkpoints.
         """
         self.name = name
         self.signers = (signers,) if isinstance(signers, SignerKey) else tuple(signers)
-        if not self.signers or any(s.name != name or not s.verifier.timed for s in self.signers):
+        if any(s.name != name or not s.verifier.timed for s in self.signers):
             raise UsageError(f"a witness needs cosignature keys under its own name {name}")
         self._clock = clock
         self._keys = tuple(signer.verifier for signer in self.signers)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import Protocol
 
-from ...ledger.witness import Outcome, Witness
+from ...ledger.witness import Outcome
 from ...schemas.errors import PlausibleError, SetupError
 
 QUEUE = 1024
@@ -20,10 +22,18 @@ BATCH = 256
 _log = logging.getLogger("plausible.witness")
 
 
+class Heads(Protocol):
+    """What answers bodies: a witness, or a mirror's pending heads."""
+
+    def handle_all(self, bodies: Sequence[bytes]) -> list[Outcome]:
+        """Answer add-checkpoint bodies, in this order, in one durable commit."""
+        ...
+
+
 class Committer:
     """Answers bodies through one thread; `submit` is safe from any. `close` answers what was taken, then ends it."""
 
-    def __init__(self, witness: Witness, *, limit: int = QUEUE, batch: int = BATCH) -> None:
+    def __init__(self, witness: Heads, *, limit: int = QUEUE, batch: int = BATCH) -> None:
         self._witness = witness
         self._batch = batch
         self._queue: queue.Queue[tuple[bytes, Future[Outcome]] | None] = queue.Queue(limit)

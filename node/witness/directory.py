@@ -8,7 +8,6 @@ elsewhere        the guard: a counter that notices if it was (ledger/witness/gua
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ from ...ledger.keys.keyfile import read_key, write_key
 from ...ledger.notes.note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, SignerKey, check_key_name
 from ...ledger.storage.disk import storage, write_file
 from ...ledger.witness import Witness
-from ...schemas import toml
 from ...schemas.errors import EvidenceError, SetupError, UsageError
+from ..settings import quoted, read_table
 
 CONFIG = "witness.toml"
 STATE = "witness.db"
@@ -38,10 +37,10 @@ class WitnessConfig:
     guard: Path | None
 
 
-def default_guard(name: str, key: SignerKey) -> Path:
-    """Where a guard lies if nobody says: in the user's state folder, outside the witness's own."""
+def default_guard(key: SignerKey, role: str) -> Path:
+    """Where the guard of a witness or mirror lies if nobody says: in the user's state folder, outside its own."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "plausible" / f"witness-{key.verifier.key_id.hex()}.count"
+    return Path(base) / "plausible" / f"{role}-{key.verifier.key_id.hex()}.count"
 
 
 def make(
@@ -61,14 +60,14 @@ def make(
     with storage(f"making {folder}"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     signers = [SignerKey.generate(name, _KEYS[kind][0]) for kind in keys]
-    path = None if not guarded else (guard or default_guard(name, signers[0])).absolute()
+    path = None if not guarded else (guard or default_guard(signers[0], "witness")).absolute()
     config = WitnessConfig(name, tuple(_KEYS[kind][1] for kind in keys), path)
     for signer, file in zip(signers, config.keys, strict=True):
         write_key(folder / file, signer)
     Witness.create(name, signers, folder / STATE, guard=path).close()
-    text = f"version = 1\nname = {_quote(name)}\nkeys = [{', '.join(map(_quote, config.keys))}]\n"
+    text = f"version = 1\nname = {quoted(name)}\nkeys = [{', '.join(map(quoted, config.keys))}]\n"
     if path is not None:
-        text += f"guard = {_quote(str(path))}\n"
+        text += f"guard = {quoted(str(path))}\n"
     # written last: a folder without it is not a witness
     with storage(f"writing {folder / CONFIG}"):
         write_file(folder / CONFIG, text.encode("utf-8"))
@@ -78,19 +77,8 @@ def make(
 def read_config(folder: Path) -> WitnessConfig:
     """Read witness.toml; `SetupError` if it is missing or says anything unknown."""
     path = folder / CONFIG
-    try:
-        with path.open("rb") as file:
-            table = toml.decode(file.read(toml.MAX_TOML_BYTES + 1), str(path))
-    except FileNotFoundError:
-        raise SetupError(f"{folder} is no witness (it has no {CONFIG}): make one with pd witness init") from None
-    except EvidenceError as error:
-        raise SetupError(str(error)) from None
-    except OSError as error:
-        raise SetupError(f"{path} cannot be read: {error.strerror}") from None
-    if unknown := sorted(set(table) - {"version", "name", "keys", "guard"}):
-        raise SetupError(f"{path} says something unknown: {', '.join(unknown)}")
-    if table.get("version") != 1:
-        raise SetupError(f"{path} has version {table.get('version')!r}; this program reads version 1")
+    missing = f"{folder} is no witness (it has no {CONFIG}): make one with pd witness init"
+    table = read_table(path, ("name", "keys", "guard"), missing)
     name, keys, guard = table.get("name"), table.get("keys"), table.get("guard")
     files = [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
     if not isinstance(name, str) or not files or files != keys or not isinstance(guard, str | None):
@@ -106,8 +94,3 @@ def open_witness(folder: Path) -> Witness:
         return Witness(config.name, signers, folder / STATE, guard=config.guard)
     except UsageError as error:
         raise SetupError(f"{folder / CONFIG}: {error}") from None
-
-
-def _quote(text: str) -> str:
-    # JSON strings of printable text are TOML basic strings
-    return json.dumps(text, ensure_ascii=False)

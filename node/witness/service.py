@@ -20,14 +20,12 @@ from typing import TYPE_CHECKING
 
 from ...ledger.witness import MAX_REQUEST_BYTES, Witness
 from ...schemas.errors import PlausibleError, SetupError
-from ..serving import BODY_SECONDS, BodyRefused, read_body
+from ..serving import BODY_SECONDS, BodyRefused, read_body, text_answer
 from .committer import QUEUE, Committer
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
 
-TEXT = "text/plain; charset=utf-8"
-_COMMON = {"X-Content-Type-Options": "nosniff"}
 _RETRY_SECONDS = 1
 
 
@@ -68,19 +66,14 @@ def create_app(witness: Witness, *, queue: int = QUEUE, body_seconds: float = BO
         title="plausible witness", version="1", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
 
-    def answer(status: int, body: bytes | str, content_type: str = TEXT, **headers: str) -> Response:
-        # set as a header: given as a media type, a charset would be added to text/x.tlog.size
-        data = body if isinstance(body, bytes) else (body + "\n").encode("utf-8", "replace")
-        return Response(data, status_code=status, headers={"Content-Type": content_type, **_COMMON, **headers})
-
     def guarded(handler: Callable[[bytes], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             try:
                 return await handler(await read_body(request, MAX_REQUEST_BYTES, seconds=body_seconds))
             except BodyRefused as error:
-                return answer(error.status, str(error), Connection="close")
+                return text_answer(error.status, str(error), Connection="close")
             except PlausibleError as error:
-                return answer(500, f"nothing was signed: {error}")
+                return text_answer(500, f"nothing was signed: {error}")
 
         # FastAPI resolves annotations in the module: Request is imported in here
         handle.__annotations__ = {"request": Request, "return": Response}
@@ -89,35 +82,35 @@ def create_app(witness: Witness, *, queue: int = QUEUE, body_seconds: float = BO
     async def add_checkpoint(body: bytes) -> Response:
         waiting = committer.submit(body)
         if waiting is None:
-            return answer(429, "too many requests are waiting", **{"Retry-After": str(_RETRY_SECONDS)})
+            return text_answer(429, "too many requests are waiting", **{"Retry-After": str(_RETRY_SECONDS)})
         outcome = await asyncio.wrap_future(waiting)
-        return answer(outcome.status, outcome.body, outcome.content_type)
+        return text_answer(outcome.status, outcome.body, outcome.content_type)
 
     async def sign_subtree(body: bytes) -> Response:
         if not witness.signs_subtrees:
-            return answer(404, "this witness has no ML-DSA-44 key and signs no subtrees")
+            return text_answer(404, "this witness has no ML-DSA-44 key and signs no subtrees")
         outcome = await asyncio.to_thread(witness.handle_subtree, body)
-        return answer(outcome.status, outcome.body, outcome.content_type)
+        return text_answer(outcome.status, outcome.body, outcome.content_type)
 
     def checkpoint(digest: str) -> Response:
         try:
             origin = origins.find(digest)
             found = None if origin is None else witness.checkpoint(origin)
         except PlausibleError as error:
-            return answer(500, str(error))
+            return text_answer(500, str(error))
         if found is None:
-            return answer(404, "this witness has cosigned no checkpoint of that log")
-        return answer(200, found, **{"Cache-Control": "public, max-age=2"})
+            return text_answer(404, "this witness has cosigned no checkpoint of that log")
+        return text_answer(200, found, **{"Cache-Control": "public, max-age=2"})
 
     def healthz() -> Response:
-        return answer(200, "alive")
+        return text_answer(200, "alive")
 
     def readyz() -> Response:
         try:
             frozen = witness.frozen
         except PlausibleError as error:
             frozen = str(error)
-        return answer(200, "ready") if frozen is None else answer(503, frozen)
+        return text_answer(200, "ready") if frozen is None else text_answer(503, frozen)
 
     app.add_api_route("/add-checkpoint", guarded(add_checkpoint), methods=["POST"], response_model=None)
     app.add_api_route("/sign-subtree", guarded(sign_subtree), methods=["POST"], response_model=None)

@@ -1,0 +1,201 @@
+"""`pd mirror ...`: making a mirror and saying which logs it copies. It runs as `pd node mirror`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import output
+from .options import JsonOption
+from .witness import KeyType, read_keys
+
+if TYPE_CHECKING:
+    from ..node.mirror.mirror import Mirror
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The mirror's folder.")]
+
+
+def init(
+    folder: Folder,
+    name: Annotated[str, typer.Option("--name", help="The mirror's name for ever: a URL without scheme.")],
+    keys: Annotated[
+        list[KeyType] | None, typer.Option("--key", help="Type of key; repeat for several (default: ed25519).")
+    ] = None,
+    guard: Annotated[
+        Path | None,
+        typer.Option("--guard", metavar="FILE", help="The counter outside DIR that notices a restored backup."),
+    ] = None,
+    no_guard: Annotated[bool, typer.Option("--no-guard", help="Do without that counter.")] = False,
+) -> None:
+    """\b
+        pd mirror init archive --name mirror.example/archive
+        pd mirror add archive LOG.vkey --from https://log.example/studio
+        pd node mirror archive --port 8102
+
+    Make a mirror: fresh keys, empty states, and a counter elsewhere that notices if the state is ever restored.
+
+    Never back up the folder's mirror.db. Printed are the verifier keys: those of its cosignatures, for policies, and
+    last that of its notes about the absence index, for index policies. A mirror and a witness never share a key.
+
+    Python: plausible.node.mirror.directory.make
+    """
+    from ..node.mirror.directory import make
+    from ..node.mirror.mirror import Mirror
+    from ..schemas.errors import UsageError
+
+    if guard is not None and no_guard:
+        raise UsageError("--guard and --no-guard exclude each other")
+    kinds = tuple(dict.fromkeys(str(key) for key in keys or [KeyType.ED25519]))
+    config = make(folder, name, keys=kinds, guard=guard, guarded=not no_guard)
+    if config.guard is None:
+        output.note("without a guard a restored backup is noticed only when a log shows a cosignature of this key")
+    else:
+        output.note(f"the guard is {config.guard}: keep it out of every backup that holds {folder}")
+    with Mirror(folder) as mirror:
+        for signer in (*mirror.signers, mirror.index_key):
+            output.result(signer.verifier.encode())
+
+
+def add(
+    folder: Folder,
+    vkeys: Annotated[
+        list[str],
+        typer.Argument(metavar="VKEY|FILE...", help="Verifier keys of one log, or files that hold one a line."),
+    ],
+    source: Annotated[
+        str, typer.Option("--from", metavar="URL|DIR", help="Where the log is served; without it, it must be pushed.")
+    ] = "",
+    origin: Annotated[str | None, typer.Option(help="The log's origin (default: the key's name).")] = None,
+    signatures: Annotated[
+        bool, typer.Option("--signatures", help="Verify every entry's signature by the author that it names.")
+    ] = False,
+) -> None:
+    """\b
+        pd mirror add archive models.example/studio/log+0a72cd63+AV2y... --from https://log.example/studio
+
+    Mirror a log. A running mirror takes it up at once; a log that was mirrored before goes on from there.
+
+    With --from the log is followed; anybody may push its entries besides (C2SP tlog-mirror). Given again with the same
+    keys, the command changes --from and --signatures.
+
+    Python: plausible.node.mirror.mirror.Mirror.add_log
+    """
+    from ..node.mirror.directory import LogSettings
+    from ..node.mirror.mirror import Mirror
+    from ..schemas.errors import UsageError
+
+    keys = read_keys(vkeys)
+    names = {key.name for key in keys} if origin is None else {origin}
+    if len(names) != 1:
+        raise UsageError("these keys have several names: give --origin, or add one log after the other")
+    chosen = names.pop()
+    if source and not source.startswith(("http://", "https://")):
+        source = str(Path(source).absolute())
+    with Mirror(folder) as mirror:
+        mirror.add_log(chosen, keys, LogSettings(chosen, source, signatures))
+        where = mirror.log_folder(chosen).name
+    output.note(f"mirroring {output.printable(chosen)}; its copy is served at /{where}")
+
+
+def remove(folder: Folder, origin: Annotated[str, typer.Argument(metavar="ORIGIN", help="The log's origin.")]) -> None:
+    """\b
+        pd mirror remove archive models.example/studio/log
+
+    Mirror a log no more. Its copy stays and is served on; what was cosigned is kept.
+
+    Python: plausible.node.mirror.mirror.Mirror.remove_log
+    """
+    from ..node.mirror.mirror import Mirror
+
+    with Mirror(folder) as mirror:
+        mirror.remove_log(origin)
+    output.note(f"not mirroring {output.printable(origin)} any more")
+
+
+def list_logs(folder: Folder, as_json: JsonOption = False) -> None:
+    """\b
+        pd mirror list archive
+
+    List the mirrored logs with the size last cosigned, and what was wrong with them when they were last read.
+
+    Exits 1 if a log is false (a changed file, a head that went back, two histories), 4 if one cannot be read or this
+    mirror signs no more.
+
+    Python: plausible.node.mirror.mirror.Mirror.logs
+    """
+    from ..node.mirror.mirror import Mirror
+    from ..schemas.errors import SetupError
+
+    with Mirror(folder) as mirror:
+        rows = [_row(mirror, log.origin) for log in mirror.logs()]
+        frozen = mirror.frozen
+    if as_json:
+        output.document("plausible.mirror-logs/1", {"frozen": frozen, "logs": rows})
+    else:
+        for row in rows:
+            state = "" if row["keys"] else "  not mirrored any more"
+            output.result(f"{row['size']:>12}  {output.printable(str(row['origin']))}{state}")
+            if row["trouble"]:
+                output.result(f"{'':>12}  {row['kind']}: {output.printable(str(row['trouble']))}")
+    if frozen is not None:
+        raise SetupError(frozen)
+    kinds = {row["kind"] for row in rows}
+    if kinds - {""}:
+        raise typer.Exit(1 if "false" in kinds else 4)
+
+
+def _row(mirror: Mirror, origin: str) -> dict[str, object]:
+    log = mirror.head(origin)
+    kind, trouble, when = mirror.said(origin)
+    return {
+        "hash": mirror.log_folder(origin).name,
+        "keys": [key.encode() for key in log.keys],
+        "kind": kind,
+        "origin": origin,
+        "root": log.root.hex(),
+        "size": log.size,
+        "source": mirror.settings(origin).source,
+        "trouble": trouble,
+        "trouble_time": when,
+    }
+
+
+def pull(
+    folder: Folder,
+    origins: Annotated[
+        list[str] | None, typer.Argument(metavar="ORIGIN...", help="Which logs (default: all that have a source).")
+    ] = None,
+) -> None:
+    """\b
+        pd mirror pull archive
+
+    Read each log once, copy and verify what is new, cosign it and serve it from the folder. For machines without a
+    service of their own; resumes where it was interrupted.
+
+    Exits 1 if a log is false, 4 if one cannot be read.
+
+    Python: plausible.node.mirror.follow.follow
+    """
+    from ..node.mirror.directory import locked
+    from ..node.mirror.follow import follow_once
+    from ..node.mirror.mirror import Mirror
+    from ..schemas.errors import EvidenceError, PlausibleError, UsageError
+
+    failed: list[PlausibleError] = []
+    with locked(folder), Mirror(folder) as mirror, output.stages() as tell:
+        known = [log.origin for log in mirror.watched() if mirror.settings(log.origin).source]
+        if unknown := sorted(set(origins or ()) - set(known)):
+            raise UsageError(f"{unknown[0]} is not mirrored from anywhere: pd mirror add ... --from")
+        for origin in origins or known:
+            try:
+                done = follow_once(mirror, origin, progress=lambda at, size: tell("entries", at, size))
+                mirror.say(origin, "", "")
+                output.result(f"{done.size:>12}  {output.printable(origin)}, {done.taken} new")
+            except PlausibleError as error:
+                mirror.say(origin, "false" if isinstance(error, EvidenceError) else "unreachable", str(error))
+                output.note(f"{output.printable(origin)}: {output.printable(str(error))}")
+                failed.append(error)
+    if failed:
+        raise typer.Exit(1 if any(isinstance(error, EvidenceError) for error in failed) else 4)

@@ -1,0 +1,411 @@
+"""A mirror that follows logs: growth, lies, kills. Real processes where a kill or a server is what is tested."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import httpx
+import pytest
+from plausible.ledger.entries.entry import sign_entry
+from plausible.ledger.log import Log
+from plausible.ledger.merkle.reader import DirectorySource, TiledLog
+from plausible.ledger.merkle.tiles import decode_bundle, encode_bundle
+from plausible.ledger.notes.checkpoint import Checkpoint
+from plausible.ledger.notes.mirror_body import origin_hash
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
+from plausible.node.mirror.directory import STATE, LogSettings, make
+from plausible.node.mirror.follow import follow_once
+from plausible.node.mirror.mirror import Mirror
+from plausible.node.mirror.signatures import SignatureCheck
+from plausible.schemas import jcs
+from plausible.schemas.errors import EvidenceError, PeerError, SetupError, UsageError
+from plausible.schemas.statement import NO_PREVIOUS, GenerationStatement, Header
+from plausible.schemas.text import digest_text
+
+LOG = SignerKey("log.example/a", ED25519, bytes(range(1, 33)))
+NAME = "mirror.example/m"
+HASH = origin_hash(LOG.name)
+
+
+class Grower:
+    """A log in a folder, as any static server would have it."""
+
+    def __init__(self, folder: Path, key: SignerKey = LOG) -> None:
+        self.folder, self.public = folder, folder / "public"
+        self._key = key
+        Log.create(folder, key).close()
+
+    def grow(self, count: int, what: str = "entry") -> int:
+        """Append entries and publish the head; the new size."""
+        with Log.open(self.folder, self._key) as log:
+            head = log.append([f"{what} {log.size + n}".encode() * 3 for n in range(count)])
+            log.publish()
+            log.sync()
+            log.public.write_checkpoint(head.size, head.note)
+            return head.size
+
+
+def entry(author: SignerKey, seq: int) -> bytes:
+    """A generation's leaf."""
+    header = Header(
+        author=author.verifier.encode(),
+        chain="00" * 16,
+        prev=NO_PREVIOUS if seq == 0 else digest_text(bytes(32 * [1])),
+        seq=seq,
+        time="2026-01-01T00:00:00.000000Z",
+    )
+    digest = hashlib.sha256(b"%d" % seq).digest()
+    statement = GenerationStatement.make(header, commitment=digest, draw=seq, model=bytes(32), pixels=digest, file=None)
+    return sign_entry(statement, author)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Grower:
+    return Grower(tmp_path / "log")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, log: Grower) -> Path:
+    """A mirror that follows the log's folder."""
+    made = tmp_path / "mirror"
+    make(made, NAME, guard=tmp_path / "elsewhere" / "mirror.count")
+    with Mirror(made) as mirror:
+        mirror.add_log(LOG.name, [LOG.verifier], LogSettings(LOG.name, str(log.folder)))
+    return made
+
+
+def pull(folder: Path) -> int:
+    """One look at the log; the size that is cosigned then."""
+    with Mirror(folder) as mirror:
+        return follow_once(mirror, LOG.name).size
+
+
+def check_served(mirror: Mirror, log: Grower, size: int) -> None:
+    """What is served is the log, whole, under the log's signature and the mirror's."""
+    public = mirror.log_folder(LOG.name) / "public"
+    copy = TiledLog(DirectorySource(public))
+    note = Note.parse(copy.checkpoint_bytes())
+    note.verify([LOG.verifier])
+    (ours,) = note.verify([mirror.signer.verifier])
+    assert ours.time
+    checkpoint = Checkpoint.parse(note.text)
+    assert checkpoint.size == size
+    assert copy.root(size) == checkpoint.root
+    original = TiledLog(DirectorySource(log.public))
+    assert list(copy.entries(0, size, size)) == list(original.entries(0, size, size))
+
+
+@contextlib.contextmanager
+def running(folder: Path, *more: str) -> Generator[tuple[str, subprocess.Popen[str]]]:
+    """`pd node mirror` as a process of its own; its address and the process."""
+    words = ["node", "mirror", str(folder), "--port", "0", "--poll", "0.1", *more]
+    with subprocess.Popen(
+        [sys.executable, "-m", "plausible.cli", *words], stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            assert " at http://" in line, line + process.stderr.read()
+            yield line.split(" at ")[1].split(";")[0], process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def until(condition: Callable[[], bool], seconds: float = 40.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)
+
+
+def size_at(client: httpx.Client) -> int:
+    """The size under the served head; 0 before the first."""
+    answer = client.get(f"/{HASH}/checkpoint")
+    return Checkpoint.parse(Note.parse(answer.content).text).size if answer.status_code == 200 else 0
+
+
+@pytest.mark.parametrize("steps", [[1, 1, 254, 1, 300, 0, 7], [30_000, 5], [256, 256]])
+def test_a_growing_log_is_followed(folder: Path, log: Grower, steps: list[int]) -> None:
+    for step in steps:
+        size = log.grow(step)
+        with Mirror(folder) as mirror:  # opened anew each time: from files alone
+            assert follow_once(mirror, LOG.name).size == size
+            check_served(mirror, log, size)
+
+
+def test_every_file_of_the_log_at_its_last_size_is_served_the_same(folder: Path, log: Grower) -> None:
+    for step in (300, 600):
+        log.grow(step)
+        pull(folder)
+    copy = folder / "logs" / HASH / "public"
+    for path in (log.public / "tile").rglob("*"):
+        if path.is_file():
+            assert (copy / path.relative_to(log.public)).read_bytes() == path.read_bytes()
+
+
+def test_cosignatures_of_others_are_served_along(folder: Path, log: Grower) -> None:
+    size = log.grow(3)
+    witness = SignerKey.generate("w.example/w", COSIGNATURE_ED25519)
+    assert pull(folder) == size
+    note = Note.parse((log.public / "checkpoint").read_bytes()).sign(witness, time=1_700_000_000)
+    (log.public / "checkpoint").write_bytes(note.encode())
+    assert pull(folder) == size
+    served = Note.parse((folder / "logs" / HASH / "public" / "checkpoint").read_bytes())
+    assert served.verify([witness.verifier]) and served.verify([LOG.verifier])
+    with Mirror(folder) as mirror:
+        assert served.verify([mirror.signer.verifier])
+
+
+# --- logs that lie ---
+
+
+def refused(folder: Path, match: str) -> None:
+    """The next look says what is false, and nothing that was cosigned changes."""
+    with Mirror(folder) as mirror:
+        before = mirror.head(LOG.name), mirror.copy(LOG.name).served()
+        with pytest.raises(EvidenceError, match=match):
+            follow_once(mirror, LOG.name)
+        assert (mirror.head(LOG.name), mirror.copy(LOG.name).served()) == before
+
+
+@pytest.mark.parametrize("entry", [5, 700, 999])
+def test_a_changed_entry_is_named_and_not_copied(folder: Path, log: Grower, entry: int) -> None:
+    log.grow(3)
+    pull(folder)
+    log.grow(997)
+    number = entry // 256
+    path = next(
+        p for p in (log.public / "tile/entries").rglob(f"{number:03d}*/*" if number == 3 else f"{number:03d}")
+        if p.is_file() and (number < 3 or p.name == "232")
+    )  # fmt: skip
+    width = 232 if number == 3 else 256
+    leaves = decode_bundle(path.read_bytes(), width)
+    leaves[entry % 256] += b"!"
+    path.write_bytes(encode_bundle(leaves))
+    refused(folder, f"entry {entry} ")
+
+
+@pytest.mark.parametrize("name", ["tile/0/001", "tile/0/003.p/232", "tile/1/000.p/3"])
+def test_a_changed_tile_is_refused(folder: Path, log: Grower, name: str) -> None:
+    log.grow(3)
+    pull(folder)
+    log.grow(997)
+    data = bytearray((log.public / name).read_bytes())
+    data[-1] ^= 1
+    (log.public / name).write_bytes(data)
+    refused(folder, "tile")
+
+
+def test_a_missing_bundle_is_not_false_but_unreachable(folder: Path, log: Grower) -> None:
+    log.grow(1000)
+    (log.public / "tile/entries/002").unlink()
+    with Mirror(folder) as mirror, pytest.raises(PeerError, match="tile/entries/002"):
+        follow_once(mirror, LOG.name)
+
+
+def test_a_log_that_shrank_is_refused(folder: Path, log: Grower, tmp_path: Path) -> None:
+    log.grow(10)
+    shutil.copytree(log.public, tmp_path / "old")
+    log.grow(10)
+    pull(folder)
+    shutil.rmtree(log.public)
+    shutil.copytree(tmp_path / "old", log.public)
+    refused(folder, "went back: it serves size 10 and has signed size 20")
+
+
+@pytest.mark.parametrize("size", [6, 12, 30])
+def test_two_histories_are_refused_and_the_proof_is_kept(folder: Path, log: Grower, tmp_path: Path, size: int) -> None:
+    log.grow(12)
+    pull(folder)
+    other = Grower(tmp_path / "other")
+    other.grow(size, "another")
+    shutil.rmtree(log.public)
+    shutil.copytree(other.public, log.public)
+    # of one size even the pending head's state says it; else the tiles are the proof
+    refused(folder, "two histories")
+    (kept,) = (folder / "logs" / HASH / "refused").iterdir()
+    Note.parse(kept.read_bytes()).verify([LOG.verifier])
+
+
+def test_a_head_that_somebody_else_signed_is_refused(folder: Path, log: Grower, tmp_path: Path) -> None:
+    log.grow(3)
+    note = Checkpoint(LOG.name, 3, bytes(32)).sign(SignerKey.generate(LOG.name)).encode()
+    (log.public / "checkpoint").write_bytes(note)
+    refused(folder, "no signature by a known key")
+
+
+def test_with_signatures_a_forged_entry_ends_the_copy_before_it(folder: Path, tmp_path: Path) -> None:
+    """An entry under another author's name, in a log that signed it all the same."""
+    author, thief = SignerKey.generate("models.example/a"), SignerKey.generate("models.example/a")
+    leaves = [entry(author, n) for n in range(300)] + [b"no entry at all"]
+    key = SignerKey.generate("log.example/s")
+    place = tmp_path / "signed"
+
+    def publish(more: list[bytes]) -> None:
+        with Log.open(place, key) as log:
+            head = log.append(more)
+            log.publish()
+            log.public.write_checkpoint(head.size, head.note)
+
+    Log.create(place, key).close()
+    publish(leaves)
+    with Mirror(folder) as mirror:
+        mirror.add_log(key.name, [key.verifier], LogSettings(key.name, str(place), signatures=True))
+        with SignatureCheck(1) as signatures:
+            assert follow_once(mirror, key.name, signatures=signatures).size == 301
+            assert (signatures.entries, signatures.leaves) == (300, 301)
+            good = entry(author, 301)
+            envelope = json.loads(entry(thief, 302))
+            envelope["signatures"][0]["sig"] = json.loads(good)["signatures"][0]["sig"]
+            publish([good, jcs.encode(envelope)])
+            with pytest.raises(EvidenceError, match="entry 302: invalid signature"):
+                follow_once(mirror, key.name, signatures=signatures)
+        assert mirror.head(key.name).size == 301
+
+
+# --- kills and restored states ---
+
+
+def test_a_kill_in_the_middle_costs_nothing(folder: Path, log: Grower) -> None:
+    """SIGKILL at several moments of one long catch-up; each start goes on, and the copy is the log in the end."""
+    size = log.grow(40_000)
+    copy = folder / "logs" / HASH / "public"
+    for part in (1, 3):
+        with running(folder) as (_, process):
+            until(lambda want=part: (copy / f"tile/0/{want * 20:03d}").exists())  # type: ignore[misc]
+            process.kill()
+    with Mirror(folder) as mirror:
+        assert follow_once(mirror, LOG.name).size == size
+        check_served(mirror, log, size)
+
+
+def test_files_that_a_power_cut_took_are_noticed_and_made_anew(folder: Path, log: Grower) -> None:
+    log.grow(1000)
+    pull(folder)
+    copy = folder / "logs" / HASH
+    (copy / "public/tile/1/000.p/3").write_bytes(bytes(96))
+    log.grow(5)
+    with Mirror(folder) as mirror, pytest.raises(SetupError, match=r"delete .*progress"):
+        follow_once(mirror, LOG.name)
+    (copy / "progress").unlink()
+    assert pull(folder) == 1005
+    with Mirror(folder) as mirror:
+        check_served(mirror, log, 1005)
+
+
+def test_a_restored_state_is_not_opened(folder: Path, log: Grower, tmp_path: Path) -> None:
+    log.grow(3)
+    pull(folder)
+    shutil.copy(folder / STATE, tmp_path / "old.db")
+    log.grow(3)
+    pull(folder)
+    for path in folder.glob(f"{STATE}*"):
+        path.unlink()
+    shutil.copy(tmp_path / "old.db", folder / STATE)
+    with pytest.raises(SetupError, match="restored from a backup"):
+        Mirror(folder)
+
+
+def test_a_cosignature_of_its_own_that_it_does_not_know_ends_it(tmp_path: Path, log: Grower) -> None:
+    """Without a guard: a head under the mirror's own signature, beyond what its state knows."""
+    made = tmp_path / "m"
+    make(made, NAME, guard=None, guarded=False)
+    with Mirror(made) as mirror:
+        mirror.add_log(LOG.name, [LOG.verifier], LogSettings(LOG.name, str(log.folder)))
+        log.grow(3)
+        follow_once(mirror, LOG.name)
+        log.grow(3)
+        note = Note.parse((log.public / "checkpoint").read_bytes()).sign(mirror.signer, time=1_700_000_000)
+        (log.public / "checkpoint").write_bytes(note.encode())
+        with pytest.raises(SetupError, match="signs nothing any more"):
+            follow_once(mirror, LOG.name)
+        assert mirror.frozen is not None
+
+
+# --- as a process ---
+
+
+def test_the_service_follows_serves_and_takes_up_new_logs(folder: Path, log: Grower, tmp_path: Path) -> None:
+    size = log.grow(300)
+    with running(folder) as (at, _), httpx.Client(base_url=at) as client:
+        until(lambda: size_at(client) == size)
+        tile = client.get(f"/{HASH}/tile/0/000")
+        assert tile.headers["cache-control"] == "public, max-age=31536000, immutable" and len(tile.content) == 8192
+        head = client.get(f"/{HASH}/checkpoint")
+        assert head.headers["cache-control"] == "public, max-age=2"
+        assert client.get(f"/{HASH}/log.toml").status_code == 404
+        assert client.get(f"/{'0' * 64}/checkpoint").status_code == 404
+        assert client.get("/keys/mirror.key").status_code == 404
+        assert client.get("/readyz").status_code == 200
+        size = log.grow(400)
+        until(lambda: size_at(client) == size)
+
+        key = SignerKey.generate("log.example/b")
+        other = Grower(tmp_path / "b", key)
+        other.grow(5)
+        words = ["mirror", "add", str(folder), key.verifier.encode(), "--from", str(other.folder)]
+        subprocess.run([sys.executable, "-m", "plausible.cli", *words], check=True, timeout=60)
+        path = f"/{hashlib.sha256(key.name.encode()).hexdigest()}/checkpoint"
+        until(lambda: client.get(path).status_code == 200)
+
+
+def test_one_process_writes(folder: Path) -> None:
+    with running(folder):
+        words = ["mirror", "pull", str(folder)]
+        done = subprocess.run(
+            [sys.executable, "-m", "plausible.cli", *words], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 4 and "another process" in done.stderr
+
+
+def test_a_mirror_of_a_mirror_and_the_commands(folder: Path, log: Grower, tmp_path: Path) -> None:
+    """`pd mirror init|add|pull|list`, from a mirror over HTTP; then the first log lies and the exit code says so."""
+
+    def pd(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "plausible.cli", "mirror", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    size = log.grow(700)
+    second = str(tmp_path / "second")
+    done = pd("init", second, "--name", "mirror.example/second", "--guard", str(tmp_path / "second.count"))
+    assert done.returncode == 0 and done.stdout.count("\n") == 2
+    with running(folder) as (at, _), httpx.Client(base_url=at) as client:
+        until(lambda: size_at(client) == size)
+        assert pd("add", second, LOG.verifier.encode(), "--from", f"{at}/{HASH}").returncode == 0
+        done = pd("pull", second)
+        assert done.returncode == 0 and "700 new" in done.stdout, done.stderr
+    listed = json.loads(pd("list", second, "--json").stdout)
+    assert listed["logs"][0]["size"] == 700 and listed["logs"][0]["trouble"] == ""
+    assert pd("pull", second).returncode == 4  # nobody serves it any more
+    assert pd("list", second).returncode == 4
+    served = Note.parse((tmp_path / "second" / "logs" / HASH / "public" / "checkpoint").read_bytes())
+    assert len(served.signatures) == 3  # the log's and both mirrors'
+    (log.public / "tile/0/002.p/188").write_bytes(bytes(188 * 32))
+    log.grow(1)
+    data = bytearray((log.public / "tile/0/002.p/189").read_bytes())
+    data[0] ^= 1
+    (log.public / "tile/0/002.p/189").write_bytes(data)
+    assert pd("pull", str(folder)).returncode == 1
+    listing = pd("list", str(folder))
+    assert listing.returncode == 1 and "false: " in listing.stdout
+
+
+def test_a_folder_that_is_no_mirror_and_names_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="pd mirror init"):
+        Mirror(tmp_path)
+    with pytest.raises(UsageError, match="no name"):
+        make(tmp_path / "m", "a b", guard=None)
+    (tmp_path / "x").write_text("x")
+    with pytest.raises(UsageError, match="holds something"):
+        make(tmp_path, NAME, guard=None)
