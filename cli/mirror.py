@@ -130,6 +130,7 @@ def list_logs(folder: Folder, as_json: JsonOption = False) -> None:
 
     with Mirror(folder) as mirror:
         rows = [_row(mirror, log.origin) for log in mirror.logs()]
+        troubles = {log.origin: mirror.said(log.origin).values() for log in mirror.logs()}
         frozen = mirror.frozen
     if as_json:
         output.document("plausible.mirror-logs/1", {"frozen": frozen, "logs": rows})
@@ -137,28 +138,28 @@ def list_logs(folder: Folder, as_json: JsonOption = False) -> None:
         for row in rows:
             state = "" if row["keys"] else "  not mirrored any more"
             output.result(f"{row['size']:>12}  {output.printable(str(row['origin']))}{state}")
-            if row["trouble"]:
-                output.result(f"{'':>12}  {row['kind']}: {output.printable(str(row['trouble']))}")
+            for trouble in troubles[str(row["origin"])]:
+                output.result(f"{'':>12}  {trouble.kind}: {output.printable(trouble.text)}")
     if frozen is not None:
         raise SetupError(frozen)
-    kinds = {row["kind"] for row in rows}
-    if kinds - {""}:
+    kinds = {trouble.kind for found in troubles.values() for trouble in found}
+    if kinds:
         raise typer.Exit(1 if "false" in kinds else 4)
 
 
 def _row(mirror: Mirror, origin: str) -> dict[str, object]:
     log = mirror.head(origin)
-    kind, trouble, when = mirror.said(origin)
     return {
         "hash": mirror.log_folder(origin).name,
         "keys": [key.encode() for key in log.keys],
-        "kind": kind,
         "origin": origin,
         "root": log.root.hex(),
         "size": log.size,
         "source": mirror.settings(origin).source,
-        "trouble": trouble,
-        "trouble_time": when,
+        "trouble": [
+            {"kind": trouble.kind, "part": part, "text": trouble.text, "time": trouble.time}
+            for part, trouble in sorted(mirror.said(origin).items())
+        ],
     }
 
 
@@ -171,7 +172,7 @@ def pull(
     """\b
         pd mirror pull archive
 
-    Read each log once, copy and verify what is new, cosign it and serve it from the folder. For machines without a
+    Read each log once, copy and verify what is new, cosign it and sign its absence index. For machines without a
     service of their own; resumes where it was interrupted.
 
     Exits 1 if a log is false, 4 if one cannot be read.
@@ -179,7 +180,8 @@ def pull(
     Python: plausible.node.mirror.follow.follow
     """
     from ..node.mirror.directory import locked
-    from ..node.mirror.follow import follow_once
+    from ..node.mirror.follow import follow_once, open_source
+    from ..node.mirror.index import sign_index
     from ..node.mirror.mirror import Mirror
     from ..schemas.errors import EvidenceError, PlausibleError, UsageError
 
@@ -189,12 +191,17 @@ def pull(
         if unknown := sorted(set(origins or ()) - set(known)):
             raise UsageError(f"{unknown[0]} is not mirrored from anywhere: pd mirror add ... --from")
         for origin in origins or known:
+            done = None
             try:
                 done = follow_once(mirror, origin, progress=lambda at, size: tell("entries", at, size))
-                mirror.say(origin, "", "")
+                mirror.say(origin, "log")
+                with open_source(mirror.settings(origin).source) as source:
+                    sign_index(mirror, origin, source, progress=lambda at, size: tell("absence index", at, size))
+                mirror.say(origin, "index")
                 output.result(f"{done.size:>12}  {output.printable(origin)}, {done.taken} new")
             except PlausibleError as error:
-                mirror.say(origin, "false" if isinstance(error, EvidenceError) else "unreachable", str(error))
+                part = "index" if done is not None else "log"
+                mirror.say(origin, part, "false" if isinstance(error, EvidenceError) else "unreachable", str(error))
                 output.note(f"{output.printable(origin)}: {output.printable(str(error))}")
                 failed.append(error)
     if failed:

@@ -18,15 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ...ledger.contradiction import inconsistent_heads, two_heads
 from ...ledger.log import Growth
 from ...ledger.merkle import tree
 from ...ledger.merkle.public import PUBLIC_FOLDER
 from ...ledger.merkle.reader import DirectorySource, Source, TiledLog, fetch_tile
 from ...ledger.merkle.tiles import WIDTH, decode_bundle, parse_path, tile_at
 from ...ledger.notes.checkpoint import Checkpoint, open_checkpoint
-from ...ledger.notes.note import Note, NoteSignature
+from ...ledger.notes.note import Note, NoteSignature, VerifierKey
 from ...ledger.witness import Refused
-from ...schemas.errors import EvidenceError, SetupError
+from ...schemas.errors import EvidenceError, PeerError, SetupError, UsageError
 from .copy import Copy
 from .mirror import Mirror
 from .signatures import SignatureCheck
@@ -49,7 +50,8 @@ class LeafCheck(Protocol):
         ...
 
 
-def _silent(_done: int, _total: int) -> None: ...
+def silent(_done: int, _total: int) -> None:
+    """Tell nobody how far it is."""
 
 
 def catch_up(
@@ -59,7 +61,7 @@ def catch_up(
     *,
     leaves: LeafCheck | None = None,
     compare: bool = True,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> None:
     """Bring `copy` to the size of a checkpoint that is known to be the log's; all of it is on the disk then.
 
@@ -116,7 +118,7 @@ def open_source(place: str) -> Generator[Source]:
 
 
 def follow_once(
-    mirror: Mirror, origin: str, *, signatures: SignatureCheck | None = None, progress: Progress = _silent
+    mirror: Mirror, origin: str, *, signatures: SignatureCheck | None = None, progress: Progress = silent
 ) -> Round:
     """`follow` a log from where its settings say, with what they ask for; `signatures` may be shared by several."""
     settings = mirror.settings(origin)
@@ -129,7 +131,7 @@ def follow_once(
 
 
 def follow(
-    mirror: Mirror, origin: str, source: Source, *, leaves: LeafCheck | None = None, progress: Progress = _silent
+    mirror: Mirror, origin: str, source: Source, *, leaves: LeafCheck | None = None, progress: Progress = silent
 ) -> Round:
     """Read a log's newest head, copy what is new under it, cosign and serve it; resumes where it was left.
 
@@ -162,7 +164,7 @@ def _look(mirror: Mirror, origin: str, source: Source) -> bytes:
     pending = mirror.pending(origin)
     old = pending[0] if pending is not None else Checkpoint(origin, 0, tree.EMPTY_ROOT)
     if checkpoint.size < old.size:
-        _went_back(mirror, origin, checkpoint, note, old.size)
+        _went_back(mirror, origin, checkpoint, note, keys)
     if checkpoint == old and pending is not None:
         return note
     if checkpoint.size and log.root(checkpoint.size) != checkpoint.root:
@@ -173,27 +175,44 @@ def _look(mirror: Mirror, origin: str, source: Source) -> bytes:
         if outcome.status == 503:
             raise SetupError(outcome.reason)
         # the log signed this head, and its own tiles give it: no transport made that
-        kept = mirror.keep_refused(origin, note)
-        where = f"; the head it signed is kept in {kept}" if kept is not None else ""
+        earlier = pending[1] if pending is not None else note
+        if checkpoint.size == old.size:
+            proof = _proven(lambda: two_heads(keys, earlier, note))
+        else:
+            proof = _proven(lambda: inconsistent_heads(keys, earlier, note, log))
         raise EvidenceError(
             f"{origin} signed a tree of size {checkpoint.size} that does not continue the one of size {old.size} it "
-            f"signed before: two histories of one log{where}"
+            f"signed before: two histories of one log; see {mirror.keep_proof(origin, note, proof)}"
         )
     return note
 
 
-def _went_back(mirror: Mirror, origin: str, checkpoint: Checkpoint, note: bytes, size: int) -> None:
+def _went_back(mirror: Mirror, origin: str, checkpoint: Checkpoint, note: bytes, keys: Sequence[VerifierKey]) -> None:
     """Say what a smaller head than before is: old, or another history."""
+    newest, pending = _pending(mirror, origin)
     copy = mirror.copy(origin)
     with copy.lock:
         fork = checkpoint.size <= copy.size and copy.root(checkpoint.size) != checkpoint.root
+        if fork and copy.size >= newest.size and copy.root(newest.size) == newest.root:
+            proof = _proven(lambda: inconsistent_heads(keys, note, pending, copy.log))
+        else:
+            proof = None
     if fork:
-        kept = mirror.keep_refused(origin, note)
         raise EvidenceError(
-            f"{origin} serves a tree of size {checkpoint.size} that is not in the history it signed up to size {size}: "
-            f"two histories of one log; the head it signed is kept in {kept}"
+            f"{origin} serves a tree of size {checkpoint.size} that is not in the history it signed up to size "
+            f"{newest.size}: two histories of one log; see {mirror.keep_proof(origin, note, proof)}"
         )
-    raise EvidenceError(f"{origin} went back: it serves size {checkpoint.size} and has signed size {size} before")
+    raise EvidenceError(
+        f"{origin} went back: it serves size {checkpoint.size} and has signed size {newest.size} before"
+    )
+
+
+def _proven(make: Callable[[], bytes]) -> bytes | None:
+    """A contradiction file; None where what it needs is not there."""
+    try:
+        return make()
+    except (EvidenceError, PeerError, UsageError):
+        return None
 
 
 def _pending(mirror: Mirror, origin: str) -> tuple[Checkpoint, bytes]:
@@ -265,4 +284,15 @@ def _compare(pool: ThreadPoolExecutor, source: Source, files: Sequence[tuple[str
             raise EvidenceError(f"{tile.path}, as the log serves it, is not what its entries give")
 
 
-__all__ = ["FLUSH", "RUN", "LeafCheck", "Round", "catch_up", "follow", "follow_once", "open_source"]
+__all__ = [
+    "FLUSH",
+    "RUN",
+    "LeafCheck",
+    "Progress",
+    "Round",
+    "catch_up",
+    "follow",
+    "follow_once",
+    "open_source",
+    "silent",
+]

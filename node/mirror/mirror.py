@@ -15,6 +15,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,6 +43,15 @@ _STATUS = "status.json"
 _REFUSED = "refused"
 _MAX_REFUSED = 16
 _MAX_LINES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is wrong with a log: `kind` "false" or "unreachable", one sentence, since when (POSIX seconds)."""
+
+    kind: str
+    text: str
+    time: int
 
 
 class Mirror:
@@ -277,39 +287,53 @@ class Mirror:
 
     # --- what was seen of a log ---
 
-    def say(self, origin: str, kind: str, text: str) -> None:
-        """Keep what is wrong with a log: `kind` is "false", "unreachable" or "" for nothing."""
-        path = self.log_folder(origin) / _STATUS
-        if self.said(origin)[:2] == (kind, text):
-            return
-        row = {"kind": kind, "text": text, "time": int(time.time())}
-        with storage(f"writing {path}"):
-            write_file(path, json.dumps(row).encode())
+    def say(self, origin: str, part: str, kind: str = "", text: str = "") -> bool:
+        """Keep what is wrong with a log's `part` ("log", "index"); without `kind` nothing is. Whether that is news.
 
-    def said(self, origin: str) -> tuple[str, str, int]:
-        """(kind, text, time) of what was last wrong with a log; ("", "", 0) if nothing was."""
+        `kind` is "false" for what contradicts itself, "unreachable" for what could not be looked at.
+        """
+        with self._lock:
+            known = self.said(origin)
+            before = known.get(part)
+            if (before.kind, before.text) == (kind, text) if before is not None else not kind:
+                return False
+            known[part] = Trouble(kind, text, int(time.time()))
+            rows = {name: [t.kind, t.text, t.time] for name, t in known.items() if t.kind}
+            path = self.log_folder(origin) / _STATUS
+            with storage(f"writing {path}"):
+                write_file(path, json.dumps(rows).encode())
+            return True
+
+    def said(self, origin: str) -> dict[str, Trouble]:
+        """What is wrong with a log as it was last looked at, by part; empty if all was well."""
         try:
-            row: Any = json.loads((self.log_folder(origin) / _STATUS).read_bytes())
-            return str(row["kind"]), str(row["text"]), int(row["time"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return "", "", 0
+            rows: Any = json.loads((self.log_folder(origin) / _STATUS).read_bytes())
+            return {str(name): Trouble(str(kind), str(text), int(when)) for name, (kind, text, when) in rows.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}
 
-    def keep_refused(self, origin: str, note: bytes) -> Path | None:
-        """Keep a head that the log signed against the pending one: with it, proof. None if many are kept already."""
+    def keep_proof(self, origin: str, note: bytes, proof: bytes | None) -> Path | None:
+        """Keep a head that the log signed against an earlier one, and the contradiction file about it, if there is one.
+
+        The file's place, or the note's where there is no file; None if many are kept already.
+        """
         folder = self.log_folder(origin) / _REFUSED
+        checkpoint = Checkpoint.parse(Note.parse(note).text)
+        path = folder / f"{checkpoint.size}-{checkpoint.root.hex()[:16]}"
         with storage(f"writing {folder}"):
             folder.mkdir(exist_ok=True)
-            checkpoint = Checkpoint.parse(Note.parse(note).text)
-            path = folder / f"{checkpoint.size}-{checkpoint.root.hex()[:16]}"
             if not path.exists():
                 if sum(1 for _ in folder.iterdir()) >= _MAX_REFUSED:
                     return None
                 write_file(path, note)
-        return path
+            told = path.with_name(f"{path.name}.contradiction.json")
+            if proof is not None and not told.exists():
+                write_file(told, proof)
+        return told if told.exists() else path
 
 
 def _size(note: bytes) -> int:
     return Checkpoint.parse(Note.parse(note).text).size
 
 
-__all__ = ["Mirror"]
+__all__ = ["Mirror", "Trouble"]

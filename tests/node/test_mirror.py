@@ -15,6 +15,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from plausible.ledger.absence.note import IndexHead, IndexPolicy
+from plausible.ledger.absence.prove import publish, recompute
+from plausible.ledger.contradiction import verify_contradiction
 from plausible.ledger.entries.entry import sign_entry
 from plausible.ledger.log import Log
 from plausible.ledger.merkle.reader import DirectorySource, TiledLog
@@ -22,8 +25,10 @@ from plausible.ledger.merkle.tiles import decode_bundle, encode_bundle
 from plausible.ledger.notes.checkpoint import Checkpoint
 from plausible.ledger.notes.mirror_body import origin_hash
 from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
+from plausible.ledger.notes.policy import Policy
 from plausible.node.mirror.directory import STATE, LogSettings, make
-from plausible.node.mirror.follow import follow_once
+from plausible.node.mirror.follow import follow_once, open_source
+from plausible.node.mirror.index import sign_index
 from plausible.node.mirror.mirror import Mirror
 from plausible.node.mirror.signatures import SignatureCheck
 from plausible.schemas import jcs
@@ -47,11 +52,21 @@ class Grower:
     def grow(self, count: int, what: str = "entry") -> int:
         """Append entries and publish the head; the new size."""
         with Log.open(self.folder, self._key) as log:
-            head = log.append([f"{what} {log.size + n}".encode() * 3 for n in range(count)])
+            size = log.size
+        return self.add([f"{what} {size + n}".encode() * 3 for n in range(count)])
+
+    def add(self, leaves: list[bytes]) -> int:
+        """Append these leaves and publish the head; the new size."""
+        with Log.open(self.folder, self._key) as log:
+            head = log.append(leaves)
             log.publish()
             log.sync()
             log.public.write_checkpoint(head.size, head.note)
             return head.size
+
+    def checkpoint(self) -> Checkpoint:
+        """The head that is served."""
+        return Checkpoint.parse(Note.parse((self.public / "checkpoint").read_bytes()).text)
 
 
 def entry(author: SignerKey, seq: int) -> bytes:
@@ -234,8 +249,12 @@ def test_two_histories_are_refused_and_the_proof_is_kept(folder: Path, log: Grow
     shutil.copytree(other.public, log.public)
     # of one size even the pending head's state says it; else the tiles are the proof
     refused(folder, "two histories")
-    (kept,) = (folder / "logs" / HASH / "refused").iterdir()
-    Note.parse(kept.read_bytes()).verify([LOG.verifier])
+    note, proof = sorted((folder / "logs" / HASH / "refused").iterdir())
+    Note.parse(note.read_bytes()).verify([LOG.verifier])
+    # anybody can verify it, who was told nothing but the file
+    policy = Policy.parse(f"log {LOG.verifier}\nquorum none\n".encode())
+    proven = verify_contradiction(proof.read_bytes(), policy=policy)
+    assert proven.origin == LOG.name
 
 
 def test_a_head_that_somebody_else_signed_is_refused(folder: Path, log: Grower, tmp_path: Path) -> None:
@@ -250,28 +269,65 @@ def test_with_signatures_a_forged_entry_ends_the_copy_before_it(folder: Path, tm
     author, thief = SignerKey.generate("models.example/a"), SignerKey.generate("models.example/a")
     leaves = [entry(author, n) for n in range(300)] + [b"no entry at all"]
     key = SignerKey.generate("log.example/s")
-    place = tmp_path / "signed"
-
-    def publish(more: list[bytes]) -> None:
-        with Log.open(place, key) as log:
-            head = log.append(more)
-            log.publish()
-            log.public.write_checkpoint(head.size, head.note)
-
-    Log.create(place, key).close()
-    publish(leaves)
+    forged = Grower(tmp_path / "signed", key)
+    forged.add(leaves)
     with Mirror(folder) as mirror:
-        mirror.add_log(key.name, [key.verifier], LogSettings(key.name, str(place), signatures=True))
+        mirror.add_log(key.name, [key.verifier], LogSettings(key.name, str(forged.folder), signatures=True))
         with SignatureCheck(1) as signatures:
             assert follow_once(mirror, key.name, signatures=signatures).size == 301
             assert (signatures.entries, signatures.leaves) == (300, 301)
             good = entry(author, 301)
             envelope = json.loads(entry(thief, 302))
             envelope["signatures"][0]["sig"] = json.loads(good)["signatures"][0]["sig"]
-            publish([good, jcs.encode(envelope)])
+            forged.add([good, jcs.encode(envelope)])
             with pytest.raises(EvidenceError, match="entry 302: invalid signature"):
                 follow_once(mirror, key.name, signatures=signatures)
         assert mirror.head(key.name).size == 301
+
+
+# --- the absence index ---
+
+
+def test_the_index_is_recomputed_signed_and_served_with_the_logs_own_signature(folder: Path, log: Grower) -> None:
+    author, index = SignerKey.generate("models.example/a"), SignerKey.generate(f"{LOG.name}/index")
+    log.add([entry(author, n) for n in range(300)])
+    head = recompute(TiledLog(DirectorySource(log.public)), log.checkpoint())
+    publish(log.public, head.sign(index))
+    with Mirror(folder) as mirror, open_source(str(log.folder)) as source:
+        assert sign_index(mirror, LOG.name, source) is None
+        follow_once(mirror, LOG.name)
+        for _ in range(2):
+            assert sign_index(mirror, LOG.name, source) == head
+        served = Note.parse((mirror.copy(LOG.name).public.folder / "index/latest").read_bytes())
+        assert len(served.verify([index.verifier, mirror.index_key.verifier])) == 2
+        # it grows: the note of the log is behind, ours is not
+        log.add([entry(author, 300)])
+        follow_once(mirror, LOG.name)
+        found = sign_index(mirror, LOG.name, source)
+        assert found is not None and found == recompute(mirror.copy(LOG.name).log, log.checkpoint())
+        policy = f"log {index.verifier}\nwitness m {mirror.index_key.verifier}\nquorum m\n".encode()
+    assert IndexPolicy.parse(policy).check(served.encode()).signers == ("m",)
+
+
+def test_a_false_index_root_of_the_log_is_said_and_ours_is_served(folder: Path, log: Grower) -> None:
+    author, index = SignerKey.generate("models.example/a"), SignerKey.generate(f"{LOG.name}/index")
+    log.add([entry(author, n) for n in range(3)])
+    publish(log.public, IndexHead.of(log.checkpoint(), bytes(32)).sign(index))
+    with Mirror(folder) as mirror, open_source(str(log.folder)) as source:
+        follow_once(mirror, LOG.name)
+        with pytest.raises(EvidenceError, match="its entries do not give"):
+            sign_index(mirror, LOG.name, source)
+        served = Note.parse((mirror.copy(LOG.name).public.folder / "index/latest").read_bytes())
+        assert IndexHead.parse(served.text) == recompute(mirror.copy(LOG.name).log, log.checkpoint())
+    done = subprocess.run(
+        [sys.executable, "-m", "plausible.cli", "mirror", "pull", str(folder)],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    with Mirror(folder) as mirror:
+        assert mirror.said(LOG.name)["index"].kind == "false" and "log" not in mirror.said(LOG.name)
 
 
 # --- kills and restored states ---
@@ -348,6 +404,7 @@ def test_the_service_follows_serves_and_takes_up_new_logs(folder: Path, log: Gro
         assert client.get(f"/{'0' * 64}/checkpoint").status_code == 404
         assert client.get("/keys/mirror.key").status_code == 404
         assert client.get("/readyz").status_code == 200
+        until(lambda: client.get(f"/{HASH}/index/latest").status_code == 200)
         size = log.grow(400)
         until(lambda: size_at(client) == size)
 
@@ -386,7 +443,7 @@ def test_a_mirror_of_a_mirror_and_the_commands(folder: Path, log: Grower, tmp_pa
         done = pd("pull", second)
         assert done.returncode == 0 and "700 new" in done.stdout, done.stderr
     listed = json.loads(pd("list", second, "--json").stdout)
-    assert listed["logs"][0]["size"] == 700 and listed["logs"][0]["trouble"] == ""
+    assert listed["logs"][0]["size"] == 700 and listed["logs"][0]["trouble"] == []
     assert pd("pull", second).returncode == 4  # nobody serves it any more
     assert pd("list", second).returncode == 4
     served = Note.parse((tmp_path / "second" / "logs" / HASH / "public" / "checkpoint").read_bytes())
