@@ -31,6 +31,7 @@ from . import (
     log,
     mirror,
     models,
+    monitor,
     node,
     pack,
     recover,
@@ -68,6 +69,10 @@ GROUPS: dict[str, tuple[str, str]] = {
     "keys": (
         RECORD,
         "\b\n    pd keys show author.key\n\nPrivate keys in files, and their public text.",
+    ),
+    "monitor": (
+        OPERATE,
+        "\b\n    pd monitor init watch\n    pd monitor add watch --policy a.policy\n\nA monitor, and what it follows.",
     ),
     "witness": (
         OPERATE,
@@ -126,6 +131,11 @@ COMMANDS: tuple[Command, ...] = (
     Command(("pack",), VERIFY, "make one archive for a court", pack.pack),
     Command(("node", "serve"), OPERATE, "serve a ledger's public folder over HTTP", node.serve),
     Command(("node", "witness"), OPERATE, "cosign logs for others", node.witness),
+    Command(("node", "monitor"), OPERATE, "follow logs, and keep evidence of what is false", monitor.run),
+    Command(("monitor", "init"), OPERATE, "make a monitor", monitor.init),
+    Command(("monitor", "add"), OPERATE, "follow a log", monitor.add),
+    Command(("monitor", "status"), OPERATE, "how the last looks ended", monitor.status),
+    Command(("monitor", "lift"), OPERATE, "follow a log again that was caught", monitor.lift),
     Command(("witness", "init"), OPERATE, "make a witness", witness.init),
     Command(("witness", "add"), OPERATE, "watch a log", witness.add),
     Command(("witness", "remove"), OPERATE, "watch a log no more", witness.remove),

@@ -45,7 +45,7 @@ class Chain:
             chain=self.chain,
             prev=prev if seq else NO_PREVIOUS,
             seq=seq,
-            time=changes.get("time", f"2026-01-02T03:04:{seq % 60:02d}.000006Z"),
+            time=changes.get("time", f"2026-01-02T03:{seq // 60 % 60:02d}:{seq % 60:02d}.000006Z"),
         )
         word = str(changes.get("word", f"{self.chain} {seq}")).encode()
         statement = GenerationStatement.make(
