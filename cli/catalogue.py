@@ -146,6 +146,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("mirror", "add"), OPERATE, "mirror a log", mirror.add),
     Command(("mirror", "remove"), OPERATE, "mirror a log no more", mirror.remove),
     Command(("mirror", "list"), OPERATE, "list the mirrored logs and what is wrong with them", mirror.list_logs),
+    Command(("mirror", "push"), OPERATE, "send a log to a mirror", mirror.push),
     Command(("mirror", "pull"), OPERATE, "read each mirrored log once", mirror.pull),
     Command(("conformance", "witness"), OPERATE, "run the cases of tlog-witness", conformance.witness),
     Command(("fsck",), OPERATE, "re-derive everything a log stores and name what is false", fsck.fsck),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import output
-from .options import JsonOption
+from . import output, sources
+from .options import JsonOption, LedgerOption
 from .witness import KeyType, read_keys
 
 if TYPE_CHECKING:
@@ -206,3 +206,39 @@ def pull(
                 failed.append(error)
     if failed:
         raise typer.Exit(1 if any(isinstance(error, EvidenceError) for error in failed) else 4)
+
+
+def push(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The mirror's submission prefix.")],
+    vkeys: Annotated[list[str], typer.Option("--mirror", metavar="VKEY", help="The mirror's key; repeatable.")],
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """\b
+        pd mirror push https://mirror.example --mirror mirror.example/archive+1c25f8a4+BHr... --ledger studio.ledger
+
+    Send a log to a mirror (C2SP tlog-mirror), for a log that it cannot reach. Printed are its cosignatures.
+
+    The mirror says how far it is: whatever was interrupted goes on there. Its operator must have added the log.
+
+    Python: plausible.node.mirror.push.push
+    """
+    from ..ledger.notes.note import VerifierKey
+    from ..node.mirror.push import MirrorClient
+    from ..node.mirror.push import push as run
+
+    keys = [VerifierKey.parse(text) for text in vkeys]
+    client = MirrorClient(url)
+    try:
+        with sources.served(ledger) as log, output.stages() as tell:
+            lines = run(log.log, client, keys, progress=lambda at, size: tell("entries", at, size))
+            size = log.checkpoint.size
+    finally:
+        client.close()
+    if as_json:
+        rows = [{"key_id": line.key_id.hex(), "line": line.line.rstrip("\n"), "name": line.name} for line in lines]
+        output.document("plausible.mirror-push/1", {"cosignatures": rows, "size": size, "url": url})
+        return
+    for line in lines:
+        output.result(line.line.rstrip("\n"))
+    output.note(f"the mirror holds all {size} entries")

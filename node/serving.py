@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from ..schemas.errors import SetupError
+from ..schemas.errors import PlausibleError, SetupError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -50,6 +50,34 @@ async def read_body(request: Request, limit: int, *, seconds: float = BODY_SECON
     except TimeoutError:
         raise BodyRefused(408, f"the body did not arrive within {seconds:g} seconds") from None
     return bytes(data)
+
+
+def posting(
+    handler: Callable[[bytes], Awaitable[Response]], limit: int, *, seconds: float = BODY_SECONDS
+) -> Callable[[Request], Awaitable[Response]]:
+    """A route over a body of at most `limit` bytes: 408 and 413 for what is not read, 500 for what is raised."""
+
+    async def handle(request: Request) -> Response:
+        try:
+            return await handler(await read_body(request, limit, seconds=seconds))
+        except BodyRefused as error:
+            return text_answer(error.status, str(error), Connection="close")
+        except PlausibleError as error:
+            return text_answer(500, f"nothing was signed: {error}")
+
+    return route(handle)
+
+
+def route(handle: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """A handler that FastAPI gives the request: it looks annotations up by name, and here they are no names."""
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    async def call(request: Request) -> Response:
+        return await handle(request)
+
+    call.__annotations__ = {"request": Request, "return": Response}
+    return call
 
 
 def text_answer(

@@ -75,24 +75,19 @@ class AddEntriesRequest:
         """Read a body of at most 32 packages; `EvidenceError` where it breaks off inside a package."""
         if len(data) > MAX_BODY_BYTES:
             raise EvidenceError(f"an add-entries request has at most {MAX_BODY_BYTES} bytes")
-        (origin,), place = decode_entries(data, 0, 1)
-        start, end = (int.from_bytes(data[at : at + 8], "big") for at in (place, place + 8))
-        if place + 16 > len(data) or not start <= end <= MAX_SIZE:
+        reader = UploadReader()
+        reader.feed(data)
+        head = reader.read_head()
+        if head is None:
             raise EvidenceError("an add-entries request without a range of entries")
-        (ticket,), place = decode_entries(data, place + 16, 1)
         packages: list[Package] = []
-        at = start
-        while place < len(data):
-            stop = min(at - at % WIDTH + WIDTH, end)
-            if at == stop or len(packages) == MAX_PACKAGES:
-                raise EvidenceError("an add-entries request with more packages than it may have")
-            package, place = _read_package(data, place, at, stop)
+        while (package := reader.read_package()) is not None:
             packages.append(package)
-            at = stop
-        try:
-            return cls(origin.decode(), start, end, ticket, tuple(packages))
-        except UnicodeDecodeError:
-            raise EvidenceError("the origin in an add-entries request is not UTF-8") from None
+            if len(packages) > MAX_PACKAGES:
+                raise EvidenceError("an add-entries request with more packages than it may have")
+        if reader.left:
+            raise EvidenceError("an add-entries request ends inside a package, or goes on behind its last")
+        return cls(head.origin, head.start, head.end, head.ticket, tuple(packages))
 
     def encode(self) -> bytes:
         """The body's bytes."""
@@ -105,14 +100,93 @@ class AddEntriesRequest:
         return b"".join(parts)
 
 
-def _read_package(data: bytes, place: int, start: int, end: int) -> tuple[Package, int]:
-    entries, place = decode_entries(data, place, end - start)
-    count = data[place] if place < len(data) else MAX_PROOF + 1
-    if count > MAX_PROOF:
-        raise EvidenceError(f"a package without the number of its proof's hashes, or with more than {MAX_PROOF}")
-    place += 1
-    stop = place + count * HASH_SIZE
-    if stop > len(data):
-        raise EvidenceError("a package ends inside its proof")
-    proof = tuple(data[at : at + HASH_SIZE] for at in range(place, stop, HASH_SIZE))
-    return Package(start, tuple(entries), proof), stop
+@dataclass(frozen=True, slots=True)
+class UploadHead:
+    """What stands before the packages: which log, which entries [start, end), and a ticket of the mirror's or b""."""
+
+    origin: str
+    start: int
+    end: int
+    ticket: bytes
+
+
+class UploadReader:
+    """Reads a body as it arrives, in memory for one package: `feed` bytes, then ask for the head and the packages.
+
+    What is asked for is None while it is not there yet. Malformed bytes are an `EvidenceError`.
+    """
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._head: UploadHead | None = None
+        self._next = 0
+        # how far the entries of the package to come were walked: their number, and the place behind the last
+        self._walked, self._place = 0, 0
+
+    def feed(self, part: bytes) -> None:
+        """The next bytes of the body."""
+        self._data += part
+
+    @property
+    def left(self) -> int:
+        """Bytes that were fed and are part of nothing yet."""
+        return len(self._data)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every package up to upload_end was read."""
+        return self._head is not None and self._next == self._head.end
+
+    def read_head(self) -> UploadHead | None:
+        """The head, once it is there."""
+        if self._head is not None:
+            return self._head
+        origin = self._text(0)
+        ticket = None if origin is None else self._text(origin[1] + 16)
+        if origin is None or ticket is None:
+            return None
+        place = origin[1]
+        start, end = (int.from_bytes(self._data[at : at + 8], "big") for at in (place, place + 8))
+        if not start <= end <= MAX_SIZE:
+            raise EvidenceError("an add-entries request without a range of entries")
+        try:
+            name = origin[0].decode()
+        except UnicodeDecodeError:
+            raise EvidenceError("the origin in an add-entries request is not UTF-8") from None
+        self._head = UploadHead(name, start, end, ticket[0])
+        self._next = start
+        del self._data[: ticket[1]]
+        return self._head
+
+    def _text(self, place: int) -> tuple[bytes, int] | None:
+        """The bytes at a place after their u16 length, and the place behind them."""
+        end = place + 2 + int.from_bytes(self._data[place : place + 2], "big")
+        if len(self._data) < max(place + 2, end):
+            return None
+        return bytes(self._data[place + 2 : end]), end
+
+    def read_package(self) -> Package | None:
+        """The next package, once all of it is there; None also after the last."""
+        if self._head is None or self._next == self._head.end:
+            return None
+        data, start = self._data, self._next
+        end = min(start - start % WIDTH + WIDTH, self._head.end)
+        while self._walked < end - start:
+            behind = self._place + 2 + int.from_bytes(data[self._place : self._place + 2], "big")
+            if len(data) < max(self._place + 2, behind):
+                return None
+            self._walked, self._place = self._walked + 1, behind
+        if len(data) <= self._place:
+            return None
+        count = data[self._place]
+        if count > MAX_PROOF:
+            raise EvidenceError(f"a package with more than {MAX_PROOF} hashes in its proof")
+        first = self._place + 1
+        stop = first + count * HASH_SIZE
+        if len(data) < stop:
+            return None
+        entries, _ = decode_entries(bytes(data[: self._place]), 0, end - start)
+        proof = tuple(bytes(data[at : at + HASH_SIZE]) for at in range(first, stop, HASH_SIZE))
+        del data[:stop]
+        self._next, self._walked, self._place = end, 0, 0
+        return Package(start, tuple(entries), proof)

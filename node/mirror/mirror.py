@@ -29,6 +29,7 @@ from ...ledger.witness import (
     Outcome,
     OutOfStep,
     Refused,
+    SubtreeSigned,
     WatchedLog,
     Witness,
     parse_add_checkpoint_request,
@@ -254,6 +255,15 @@ class Mirror:
             if isinstance(outcome, Cosigned):
                 self._serve(origin, copy, lines)
             return outcome
+
+    @property
+    def signs_subtrees(self) -> bool:
+        """Whether one of its keys can sign subtrees."""
+        return self._cosigned.signs_subtrees
+
+    def handle_subtree(self, body: bytes) -> SubtreeSigned | Refused:
+        """Answer one sign-subtree body, about a head under this mirror's own cosignature."""
+        return self._cosigned.handle_subtree(body)
 
     def serve_lines(self, origin: str, lines: Sequence[NoteSignature]) -> None:
         """Serve further signatures by others under the head that is served, unverified."""

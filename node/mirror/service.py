@@ -1,147 +1,43 @@
-"""A mirror over HTTP: its copies as static files, and the threads that follow logs.
+"""A mirror over HTTP, as C2SP tlog-mirror says: uploads, copies as static files, and the threads that follow logs.
 
+    POST /add-checkpoint              as a witness's, moves the pending head; 200 is empty, nothing is signed
+    POST /add-entries                 200 cosignature lines; 202 and 409 `text/x.tlog.mirror-info`; 400, 404, 422
+    POST /sign-subtree                200 signature lines with time 0; only with an ML-DSA-44 key, else 404
     GET  /HASH/checkpoint             the last cosigned head, with the log's and the mirror's signatures
     GET  /HASH/tile/..., /HASH/index/latest, /HASH/checkpoints/SIZE     the copy (C2SP tlog-tiles)
     GET  /healthz, /readyz            alive; able to sign (503 once frozen)
 
 HASH is the SHA-256 of the log's origin in lowercase hex. Everything is served as a log's own files are (server.py).
+
+Beyond the specification: 408 and 413 for bodies that are slow or large, 429 with Retry-After while too many wait, 415
+for entries in another content type or coding, 503 once the mirror may not sign any more, 500 while its disk fails.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
-import logging
 import threading
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from ...ledger.merkle.reader import DirectorySource
-from ...schemas.errors import EvidenceError, PeerError, PlausibleError, SetupError
+from ...ledger.witness import MAX_REQUEST_BYTES
+from ...schemas.errors import PlausibleError, SetupError
 from ..server import answer_file
-from ..serving import text_answer
-from .follow import follow_once, open_source
-from .index import sign_index
+from ..serving import posting, route, text_answer
+from ..witness.committer import RETRY_SECONDS, Committer
+from .followers import POLL_SECONDS, Followers
 from .mirror import Mirror
-from .signatures import SignatureCheck
+from .upload import receive
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.requests import Request
     from starlette.responses import Response
 
-POLL_SECONDS = 5.0
-_MOST_SECONDS = 300.0
-_log = logging.getLogger("plausible.mirror")
-
-
-class Followers:
-    """One thread for each log that has a source: looks at it every `seconds`, seldomer while it cannot be read.
-
-    One more signs the absence indexes.
-    """
-
-    def __init__(self, mirror: Mirror, seconds: float = POLL_SECONDS) -> None:
-        self._mirror, self._seconds = mirror, seconds
-        self._stop = threading.Event()
-        self._threads: dict[str, threading.Thread] = {}
-        self._checks: SignatureCheck | None = None
-        self._lock = threading.Lock()
-        self._indexer = threading.Thread(target=self._index, name="mirror-index", daemon=True)
-        self._watch = threading.Thread(target=self._run, name="mirror-follow", daemon=True)
-
-    def start(self) -> None:
-        """Begin to follow; logs that are added later are taken up within a few seconds."""
-        self._watch.start()
-        self._indexer.start()
-
-    def close(self) -> None:
-        """Let each finish the run of entries it is at, then end."""
-        self._stop.set()
-        self._watch.join()
-        self._indexer.join()
-        for thread in self._threads.values():
-            thread.join()
-        if self._checks is not None:
-            self._checks.close()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                for log in self._mirror.watched():
-                    known = self._threads.get(log.origin)
-                    if (known is None or not known.is_alive()) and self._mirror.settings(log.origin).source:
-                        thread = threading.Thread(target=self._follow, args=(log.origin,), daemon=True)
-                        self._threads[log.origin] = thread
-                        thread.start()
-            except PlausibleError as error:
-                _log.error("%s", error)
-            self._stop.wait(min(self._seconds, 2.0))
-
-    def _signatures(self) -> SignatureCheck:
-        with self._lock:
-            self._checks = self._checks or SignatureCheck()
-            return self._checks
-
-    def _follow(self, origin: str) -> None:
-        wait = self._seconds
-        while not self._stop.is_set():
-            try:
-                settings = self._mirror.settings(origin)
-                if not settings.source or origin not in {log.origin for log in self._mirror.watched()}:
-                    return
-                checks = self._signatures() if settings.signatures else None
-                follow_once(self._mirror, origin, signatures=checks, progress=self._progress)
-                self._said(origin, "log")
-                wait = self._seconds
-            except _Stopped:
-                return
-            except PlausibleError as error:
-                self._said(origin, "log", error)
-                wait = min(max(wait * 2, 1.0), _MOST_SECONDS)
-            except Exception as error:  # noqa: BLE001  a bug must not end the following of a log in silence
-                _log.exception("following %s failed", origin)
-                self._said(origin, "log", SetupError(f"following failed: {type(error).__name__}"))
-                wait = _MOST_SECONDS
-            self._stop.wait(wait)
-
-    def _progress(self, _done: int, _total: int) -> None:
-        if self._stop.is_set():
-            raise _Stopped
-
-    def _index(self) -> None:
-        """One thread signs the absence indexes of all copies: what that costs must not hold up the copying."""
-        while not self._stop.is_set():
-            for log in self._mirror.watched():
-                if self._stop.is_set():
-                    return
-                try:
-                    with contextlib.ExitStack() as stack:
-                        place = self._mirror.settings(log.origin).source
-                        source = stack.enter_context(open_source(place)) if place else None
-                        sign_index(self._mirror, log.origin, source, progress=self._progress)
-                    self._said(log.origin, "index")
-                except _Stopped:
-                    return
-                except PeerError:
-                    pass  # the follower says so
-                except PlausibleError as error:
-                    self._said(log.origin, "index", error)
-                except Exception:  # noqa: BLE001  as above
-                    _log.exception("the absence index of %s failed", log.origin)
-            self._stop.wait(self._seconds)
-
-    def _said(self, origin: str, part: str, error: PlausibleError | None = None) -> None:
-        kind = "" if error is None else ("false" if isinstance(error, EvidenceError) else "unreachable")
-        text = "" if error is None else str(error)
-        if self._mirror.say(origin, part, kind, text):
-            if kind:
-                _log.error("%s: %s", origin, text)
-            else:
-                _log.warning("%s: all is well again", origin)
-
-
-class _Stopped(Exception):  # noqa: N818  asked to end between two runs
-    pass
+UPLOADS = 16
 
 
 class Copies:
@@ -163,6 +59,34 @@ class Copies:
         return None if origin is None else DirectorySource(self._mirror.copy(origin).public.folder)
 
 
+class Uploads:
+    """add-entries requests at work: at most `UPLOADS` at once, since each holds a package in memory."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        self._count = 0
+
+    async def answer(self, request: Request) -> Response:
+        """The answer to one request."""
+        accepts = {"Accept-Encoding": "gzip"}
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        coding = request.headers.get("content-encoding", "identity").strip().lower()
+        if kind != "application/octet-stream" or coding not in ("identity", "gzip"):
+            return text_answer(415, "entries come as application/octet-stream, plain or gzip", **accepts)
+        if self._count >= UPLOADS:
+            return text_answer(429, "too many uploads are at work", **{"Retry-After": str(RETRY_SECONDS)})
+        self._count += 1
+        try:
+            answer = await receive(self._mirror, request)
+        except PlausibleError as error:
+            return text_answer(500, f"nothing was signed: {error}", Connection="close")
+        finally:
+            self._count -= 1
+        # most of what is refused is refused before its entries were read
+        more = {} if answer.status in (200, 202) else {"Connection": "close"}
+        return text_answer(answer.status, answer.body, answer.content_type, **accepts, **more)
+
+
 def create_app(mirror: Mirror, *, poll_seconds: float | None = POLL_SECONDS) -> FastAPI:
     """The application of one mirror. Needs the `node` extra (`SetupError` names it). Without `poll_seconds` no log is
     followed."""
@@ -174,19 +98,26 @@ def create_app(mirror: Mirror, *, poll_seconds: float | None = POLL_SECONDS) -> 
     copies = Copies(mirror)
     followers = None if poll_seconds is None else Followers(mirror, poll_seconds)
 
+    committer = Committer(mirror)
+
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
-        import asyncio
-
         if followers is not None:
             followers.start()
         yield
         if followers is not None:
             await asyncio.to_thread(followers.close)
+        await asyncio.to_thread(committer.close)
 
     app = FastAPI(
         title="plausible mirror", version="1", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
+
+    async def sign_subtree(body: bytes) -> Response:
+        if not mirror.signs_subtrees:
+            return text_answer(404, "this mirror has no ML-DSA-44 key and signs no subtrees")
+        outcome = await asyncio.to_thread(mirror.handle_subtree, body)
+        return text_answer(outcome.status, outcome.body, outcome.content_type)
 
     def file(digest: str, path: str) -> Response:
         try:
@@ -207,10 +138,16 @@ def create_app(mirror: Mirror, *, poll_seconds: float | None = POLL_SECONDS) -> 
             frozen = str(error)
         return text_answer(200, "ready") if frozen is None else text_answer(503, frozen)
 
+    uploads = Uploads(mirror)
+    app.add_api_route(
+        "/add-checkpoint", posting(committer.answer, MAX_REQUEST_BYTES), methods=["POST"], response_model=None
+    )
+    app.add_api_route("/add-entries", route(uploads.answer), methods=["POST"], response_model=None)
+    app.add_api_route("/sign-subtree", posting(sign_subtree, MAX_REQUEST_BYTES), methods=["POST"], response_model=None)
     app.add_api_route("/healthz", healthz, methods=["GET", "HEAD"], response_model=None)
     app.add_api_route("/readyz", readyz, methods=["GET", "HEAD"], response_model=None)
     app.add_api_route("/{digest}/{path:path}", file, methods=["GET", "HEAD"], response_model=None)
     return app
 
 
-__all__ = ["POLL_SECONDS", "Followers", "create_app"]
+__all__ = ["create_app"]

@@ -6,17 +6,23 @@ no request waits for company. The queue is bounded: beyond it a client is told t
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ...ledger.witness import Outcome
 from ...schemas.errors import PlausibleError, SetupError
+from ..serving import text_answer
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
 
 QUEUE = 1024
+RETRY_SECONDS = 1
 BATCH = 256
 
 _log = logging.getLogger("plausible.witness")
@@ -55,6 +61,14 @@ class Committer:
             except queue.Full:
                 return None
         return answer
+
+    async def answer(self, body: bytes) -> Response:
+        """The answer to a posted body, after it is durable; 429 while too many wait."""
+        waiting = self.submit(body)
+        if waiting is None:
+            return text_answer(429, "too many requests are waiting", **{"Retry-After": str(RETRY_SECONDS)})
+        outcome = await asyncio.wrap_future(waiting)
+        return text_answer(outcome.status, outcome.body, outcome.content_type)
 
     def close(self) -> None:
         """Answer everything that was taken and stop."""

@@ -15,18 +15,17 @@ import asyncio
 import contextlib
 import hashlib
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from ...ledger.witness import MAX_REQUEST_BYTES, Witness
 from ...schemas.errors import PlausibleError, SetupError
-from ..serving import BODY_SECONDS, BodyRefused, read_body, text_answer
+from ..serving import BODY_SECONDS, posting, text_answer
 from .committer import QUEUE, Committer
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI, Request, Response
-
-_RETRY_SECONDS = 1
+    from fastapi import FastAPI
+    from starlette.responses import Response
 
 
 class Origins:
@@ -50,7 +49,7 @@ class Origins:
 def create_app(witness: Witness, *, queue: int = QUEUE, body_seconds: float = BODY_SECONDS) -> FastAPI:
     """The application of one witness. Needs the `node` extra (`SetupError` names it). Closing it drains the queue."""
     try:
-        from fastapi import FastAPI, Request, Response
+        from fastapi import FastAPI
     except ImportError:
         raise SetupError("a witness needs FastAPI: pip install 'plausible-deniability[node]'") from None
 
@@ -65,26 +64,6 @@ def create_app(witness: Witness, *, queue: int = QUEUE, body_seconds: float = BO
     app = FastAPI(
         title="plausible witness", version="1", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
-
-    def guarded(handler: Callable[[bytes], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        async def handle(request: Request) -> Response:
-            try:
-                return await handler(await read_body(request, MAX_REQUEST_BYTES, seconds=body_seconds))
-            except BodyRefused as error:
-                return text_answer(error.status, str(error), Connection="close")
-            except PlausibleError as error:
-                return text_answer(500, f"nothing was signed: {error}")
-
-        # FastAPI resolves annotations in the module: Request is imported in here
-        handle.__annotations__ = {"request": Request, "return": Response}
-        return handle
-
-    async def add_checkpoint(body: bytes) -> Response:
-        waiting = committer.submit(body)
-        if waiting is None:
-            return text_answer(429, "too many requests are waiting", **{"Retry-After": str(_RETRY_SECONDS)})
-        outcome = await asyncio.wrap_future(waiting)
-        return text_answer(outcome.status, outcome.body, outcome.content_type)
 
     async def sign_subtree(body: bytes) -> Response:
         if not witness.signs_subtrees:
@@ -112,8 +91,18 @@ def create_app(witness: Witness, *, queue: int = QUEUE, body_seconds: float = BO
             frozen = str(error)
         return text_answer(200, "ready") if frozen is None else text_answer(503, frozen)
 
-    app.add_api_route("/add-checkpoint", guarded(add_checkpoint), methods=["POST"], response_model=None)
-    app.add_api_route("/sign-subtree", guarded(sign_subtree), methods=["POST"], response_model=None)
+    app.add_api_route(
+        "/add-checkpoint",
+        posting(committer.answer, MAX_REQUEST_BYTES, seconds=body_seconds),
+        methods=["POST"],
+        response_model=None,
+    )
+    app.add_api_route(
+        "/sign-subtree",
+        posting(sign_subtree, MAX_REQUEST_BYTES, seconds=body_seconds),
+        methods=["POST"],
+        response_model=None,
+    )
     app.add_api_route("/healthz", healthz, methods=["GET", "HEAD"], response_model=None)
     app.add_api_route("/readyz", readyz, methods=["GET", "HEAD"], response_model=None)
     app.add_api_route("/{digest}/checkpoint", checkpoint, methods=["GET", "HEAD"], response_model=None)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Generator
 from pathlib import Path
 
 import httpx
@@ -18,13 +14,10 @@ import pytest
 from plausible.ledger.absence.note import IndexHead, IndexPolicy
 from plausible.ledger.absence.prove import publish, recompute
 from plausible.ledger.contradiction import verify_contradiction
-from plausible.ledger.entries.entry import sign_entry
-from plausible.ledger.log import Log
 from plausible.ledger.merkle.reader import DirectorySource, TiledLog
 from plausible.ledger.merkle.tiles import decode_bundle, encode_bundle
 from plausible.ledger.notes.checkpoint import Checkpoint
-from plausible.ledger.notes.mirror_body import origin_hash
-from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, Note, SignerKey
 from plausible.ledger.notes.policy import Policy
 from plausible.node.mirror.directory import STATE, LogSettings, make
 from plausible.node.mirror.follow import follow_once, open_source
@@ -33,54 +26,8 @@ from plausible.node.mirror.mirror import Mirror
 from plausible.node.mirror.signatures import SignatureCheck
 from plausible.schemas import jcs
 from plausible.schemas.errors import EvidenceError, PeerError, SetupError, UsageError
-from plausible.schemas.statement import NO_PREVIOUS, GenerationStatement, Header
-from plausible.schemas.text import digest_text
 
-LOG = SignerKey("log.example/a", ED25519, bytes(range(1, 33)))
-NAME = "mirror.example/m"
-HASH = origin_hash(LOG.name)
-
-
-class Grower:
-    """A log in a folder, as any static server would have it."""
-
-    def __init__(self, folder: Path, key: SignerKey = LOG) -> None:
-        self.folder, self.public = folder, folder / "public"
-        self._key = key
-        Log.create(folder, key).close()
-
-    def grow(self, count: int, what: str = "entry") -> int:
-        """Append entries and publish the head; the new size."""
-        with Log.open(self.folder, self._key) as log:
-            size = log.size
-        return self.add([f"{what} {size + n}".encode() * 3 for n in range(count)])
-
-    def add(self, leaves: list[bytes]) -> int:
-        """Append these leaves and publish the head; the new size."""
-        with Log.open(self.folder, self._key) as log:
-            head = log.append(leaves)
-            log.publish()
-            log.sync()
-            log.public.write_checkpoint(head.size, head.note)
-            return head.size
-
-    def checkpoint(self) -> Checkpoint:
-        """The head that is served."""
-        return Checkpoint.parse(Note.parse((self.public / "checkpoint").read_bytes()).text)
-
-
-def entry(author: SignerKey, seq: int) -> bytes:
-    """A generation's leaf."""
-    header = Header(
-        author=author.verifier.encode(),
-        chain="00" * 16,
-        prev=NO_PREVIOUS if seq == 0 else digest_text(bytes(32 * [1])),
-        seq=seq,
-        time="2026-01-01T00:00:00.000000Z",
-    )
-    digest = hashlib.sha256(b"%d" % seq).digest()
-    statement = GenerationStatement.make(header, commitment=digest, draw=seq, model=bytes(32), pixels=digest, file=None)
-    return sign_entry(statement, author)
+from tests.node.mirrors import HASH, LOG, NAME, Grower, entry, running, size_at, until
 
 
 @pytest.fixture
@@ -117,37 +64,6 @@ def check_served(mirror: Mirror, log: Grower, size: int) -> None:
     assert copy.root(size) == checkpoint.root
     original = TiledLog(DirectorySource(log.public))
     assert list(copy.entries(0, size, size)) == list(original.entries(0, size, size))
-
-
-@contextlib.contextmanager
-def running(folder: Path, *more: str) -> Generator[tuple[str, subprocess.Popen[str]]]:
-    """`pd node mirror` as a process of its own; its address and the process."""
-    words = ["node", "mirror", str(folder), "--port", "0", "--poll", "0.1", *more]
-    with subprocess.Popen(
-        [sys.executable, "-m", "plausible.cli", *words], stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stderr is not None
-            line = process.stderr.readline()
-            assert " at http://" in line, line + process.stderr.read()
-            yield line.split(" at ")[1].split(";")[0], process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            process.wait(30)
-
-
-def until(condition: Callable[[], bool], seconds: float = 40.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)
-
-
-def size_at(client: httpx.Client) -> int:
-    """The size under the served head; 0 before the first."""
-    answer = client.get(f"/{HASH}/checkpoint")
-    return Checkpoint.parse(Note.parse(answer.content).text).size if answer.status_code == 200 else 0
 
 
 @pytest.mark.parametrize("steps", [[1, 1, 254, 1, 300, 0, 7], [30_000, 5], [256, 256]])
@@ -424,38 +340,6 @@ def test_one_process_writes(folder: Path) -> None:
             [sys.executable, "-m", "plausible.cli", *words], capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 4 and "another process" in done.stderr
-
-
-def test_a_mirror_of_a_mirror_and_the_commands(folder: Path, log: Grower, tmp_path: Path) -> None:
-    """`pd mirror init|add|pull|list`, from a mirror over HTTP; then the first log lies and the exit code says so."""
-
-    def pd(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "plausible.cli", "mirror", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-    size = log.grow(700)
-    second = str(tmp_path / "second")
-    done = pd("init", second, "--name", "mirror.example/second", "--guard", str(tmp_path / "second.count"))
-    assert done.returncode == 0 and done.stdout.count("\n") == 2
-    with running(folder) as (at, _), httpx.Client(base_url=at) as client:
-        until(lambda: size_at(client) == size)
-        assert pd("add", second, LOG.verifier.encode(), "--from", f"{at}/{HASH}").returncode == 0
-        done = pd("pull", second)
-        assert done.returncode == 0 and "700 new" in done.stdout, done.stderr
-    listed = json.loads(pd("list", second, "--json").stdout)
-    assert listed["logs"][0]["size"] == 700 and listed["logs"][0]["trouble"] == []
-    assert pd("pull", second).returncode == 4  # nobody serves it any more
-    assert pd("list", second).returncode == 4
-    served = Note.parse((tmp_path / "second" / "logs" / HASH / "public" / "checkpoint").read_bytes())
-    assert len(served.signatures) == 3  # the log's and both mirrors'
-    (log.public / "tile/0/002.p/188").write_bytes(bytes(188 * 32))
-    log.grow(1)
-    data = bytearray((log.public / "tile/0/002.p/189").read_bytes())
-    data[0] ^= 1
-    (log.public / "tile/0/002.p/189").write_bytes(data)
-    assert pd("pull", str(folder)).returncode == 1
-    listing = pd("list", str(folder))
-    assert listing.returncode == 1 and "false: " in listing.stdout
 
 
 def test_a_folder_that_is_no_mirror_and_names_that_are_none(tmp_path: Path) -> None:
