@@ -34,6 +34,7 @@ from . import (
     monitor,
     node,
     pack,
+    policy,
     recover,
     replay,
     report,
@@ -69,6 +70,10 @@ GROUPS: dict[str, tuple[str, str]] = {
     "keys": (
         RECORD,
         "\b\n    pd keys show author.key\n\nPrivate keys in files, and their public text.",
+    ),
+    "policy": (
+        VERIFY,
+        "\b\n    pd policy check --policy court.policy --authors authors.txt\n\nWhom to believe, in words.",
     ),
     "monitor": (
         OPERATE,
@@ -129,6 +134,11 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(("report",), VERIFY, "render a report as one HTML file", report.report),
     Command(("pack",), VERIFY, "make one archive for a court", pack.pack),
+    Command(("policy", "make"), VERIFY, "write a policy: which log, which witnesses, how many", policy.make),
+    Command(("policy", "index"), VERIFY, "write an index policy: whose absence index", policy.index),
+    Command(("policy", "authors"), VERIFY, "write an authors file: whose entries", policy.authors),
+    Command(("policy", "show"), VERIFY, "say in words what such files mean", policy.show),
+    Command(("policy", "check"), VERIFY, "say what a trust set-up means and where it is weak", policy.check),
     Command(("node", "serve"), OPERATE, "serve a ledger's public folder over HTTP", node.serve),
     Command(("node", "witness"), OPERATE, "cosign logs for others", node.witness),
     Command(("node", "monitor"), OPERATE, "follow logs, and keep evidence of what is false", monitor.run),

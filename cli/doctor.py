@@ -60,7 +60,7 @@ def doctor(
 
 def findings() -> list[Finding]:
     """Everything looked at, in the order a person should read it."""
-    return [*_python(), *_packages(), *_signatures(), *_torch(), *_sqlite(), *_disk(), *_files()]
+    return [*_python(), *_packages(), *_signatures(), *_torch(), *_sqlite(), *_disk(), *_files(), *_trust()]
 
 
 def _python() -> list[Finding]:
@@ -176,3 +176,20 @@ def _files() -> list[Finding]:
             Finding("Inception weights", WARN, text, "name torchvision's weights, as safetensors, in `inception`")
         )
     return found
+
+
+def _trust() -> list[Finding]:
+    """Whom the settings believe: what is missing or weak in it, and what to do."""
+    from ..schemas.errors import PlausibleError
+
+    try:
+        from .policy import review
+
+        _, found = review(None, None, None, None, now=False)
+    except ImportError:  # reported above
+        return []
+    except PlausibleError as error:
+        return [Finding("trust", WARN, str(error), "correct the file, or make another: pd policy --help")]
+    if not found:
+        return [Finding("trust", OK, "policy, authors and index policy say whom to believe: pd policy check")]
+    return [Finding("trust", WARN, weakness.what, weakness.remedy) for weakness in found]

@@ -25,14 +25,29 @@ from plausible.ledger.absence.note import IndexHead, IndexPolicy
 from plausible.ledger.absence.proof import AbsenceProof, verify_absence
 from plausible.ledger.absence.prove import prove_absence, sign_index
 from plausible.ledger.config import CONFIG_FILE, LedgerConfig
+from plausible.ledger.contradiction import (
+    entry_pair,
+    false_entry,
+    inconsistent_heads,
+    index_root,
+    two_heads,
+    verify_contradiction,
+)
 from plausible.ledger.entries.authors import Authors
 from plausible.ledger.entries.digests import model_manifest
 from plausible.ledger.entries.entry import parse_entry, verify_entry
 from plausible.ledger.entries.evidence import verify_evidence
 from plausible.ledger.entries.record import parse_opening, verify_opening
 from plausible.ledger.merkle.reader import DirectorySource, TiledLog
-from plausible.ledger.merkle.tiles import decode_bundle, decode_tile, encode_bundle, encode_tile, parse_path
-from plausible.ledger.merkle.tree import hash_leaf
+from plausible.ledger.merkle.tiles import (
+    decode_bundle,
+    decode_tile,
+    encode_bundle,
+    encode_tile,
+    parse_path,
+    tiles_to_write,
+)
+from plausible.ledger.merkle.tree import MemoryTree, hash_leaf
 from plausible.ledger.notes.checkpoint import Checkpoint
 from plausible.ledger.notes.dsse import Envelope, open_envelope
 from plausible.ledger.notes.mirror_body import AddEntriesRequest
@@ -42,6 +57,7 @@ from plausible.ledger.notes.proof import TlogProof, verify_proof
 from plausible.ledger.transfer import export_log, import_log
 from plausible.ledger.witness.request import parse_add_checkpoint_request, parse_sign_subtree_request
 from plausible.schemas import jcs
+from plausible.schemas.contradiction import parse_contradiction
 from plausible.schemas.errors import EvidenceError, SetupError
 from plausible.schemas.record import FIELDS, Record
 from plausible.schemas.statement import parse_statement
@@ -112,6 +128,35 @@ def read_artefacts(path: Path) -> Artefacts:
         tuple(heads), entries, tuple(proofs), tuple(openings), tuple(records), manifest, out.getvalue(),
         tuple(key.encode().encode() for key in keys),
     )  # fmt: skip
+
+
+def contradictions(made: Artefacts, folder: Path) -> tuple[bytes, ...]:
+    """Files about a log, in `folder`, whose key signed two trees, a forged entry and a false index root."""
+    log = SignerKey("false.example/log", ED25519, bytes(range(32)))
+    index = SignerKey("false.example/log/index", ED25519, bytes(range(1, 33)))
+    at = made.entries[1].rindex(b'"sig":"') + 7
+    leaves = [*made.entries, made.entries[1][:at] + b"B" + made.entries[1][at + 1 :], made.entries[0]]
+    if leaves[-2] == made.entries[1]:
+        leaves[-2] = made.entries[1][:at] + b"C" + made.entries[1][at + 1 :]
+    tree, other = MemoryTree(map(hash_leaf, leaves)), MemoryTree(map(hash_leaf, reversed(leaves)))
+    for name, data in tiles_to_write(0, leaves, tree.get, leaves.__getitem__):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    read = TiledLog(DirectorySource(folder))
+    size = len(leaves)
+    head, lie, older = (
+        Checkpoint(log.name, count, grown.root(count)).sign(log).encode()
+        for count, grown in ((size, tree), (size, other), (3, other))
+    )
+    note = IndexHead(log.name, size, tree.root(), bytes(32)).sign(index).encode()
+    keys = [log.verifier]
+    return (
+        two_heads(keys, head, lie),
+        inconsistent_heads(keys, older, head, read),
+        false_entry(keys, head, read, size - 2),
+        entry_pair(keys, head, read, 0, size - 1),
+        index_root(index.verifier, note, read),
+    )
 
 
 def known_answers(*names: str) -> tuple[bytes, ...]:
@@ -234,6 +279,14 @@ def parsers(ledger: Path, folder: Path) -> dict[str, Parser]:
         forged(leaf not in leaves or found.checkpoint.text not in heads, "a proof")
         return found.encode()
 
+    caught = contradictions(made, folder / "false")
+    proven = {verify_contradiction(data).what for data in caught}
+
+    def contradiction(data: bytes) -> bytes:
+        found = parse_contradiction(data)
+        forged(verify_contradiction(found).what not in proven, "a contradiction")
+        return found.to_jcs()
+
     def read_policy(data: bytes) -> None:
         found = Policy.parse(data)
         found.satisfied_by([witness.name for witness in found.witnesses])
@@ -326,6 +379,7 @@ def parsers(ledger: Path, folder: Path) -> dict[str, Parser]:
         Parser("index-proof", index_proof, absence),
         Parser("index-note", index_note, notes),
         Parser("index-policy", lambda data: IndexPolicy.parse(data) and None, (index_policy.policy.source,)),
+        Parser("contradiction", contradiction, caught),
         Parser("add-checkpoint", lambda data: parse_add_checkpoint_request(data).encode(),
                (request, *known_answers("witness_add_checkpoint.json"))),
         Parser("sign-subtree", lambda data: parse_sign_subtree_request(data).encode(),

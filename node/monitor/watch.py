@@ -25,6 +25,9 @@ from .indexes import Indexes
 from .state import MonitorState
 from .views import Finding, View, Views, look, origin_hash
 
+MAX_WAITING = 64
+"""Heads of one log kept until they can be compared."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -71,8 +74,10 @@ class Watch:
             if seen.served is not None:
                 self._accept(seen.served)
             found = compare(self._log.origin, self._log.keys, self._heads(seen), seen.readers, self._tell)
+            # the smallest are the first that can be compared; a log that shows ever more to others fills no disk
+            waiting = sorted(found.waiting, key=lambda one: one.head.size)[:MAX_WAITING]
             self._state.set_open_heads(
-                self._log.origin, [(one.head.size, one.head.root, one.place, one.note) for one in found.waiting]
+                self._log.origin, [(one.head.size, one.head.root, one.place, one.note) for one in waiting]
             )
             if self._keep(found.caught) or found.measure is None or found.reader is None:
                 return

@@ -16,7 +16,7 @@ from benchmarks.ledger.parsers import Parser, make_ledger, parsers
 NAMES = (
     "vkey", "note", "checkpoint", "proof", "policy", "tile", "bundle", "tile-path", "jcs", "dsse", "statement", "entry",
     "record", "opening", "authors", "config", "evidence", "export", "index-proof", "index-note", "index-policy",
-    "add-checkpoint", "sign-subtree", "add-entries",
+    "contradiction", "add-checkpoint", "sign-subtree", "add-entries",
 )  # fmt: skip
 
 

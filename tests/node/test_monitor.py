@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from plausible.ledger.contradiction import verify_contradiction
+from plausible.ledger.entries.entry import sign_entry
 from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, SignerKey
 from plausible.ledger.notes.policy import Policy
 from plausible.node.monitor.config import CONFIG, read_config
@@ -16,8 +17,9 @@ from plausible.node.monitor.service import open_monitor
 from plausible.node.monitor.views import origin_hash
 from plausible.node.monitor.watch import Outcome
 from plausible.schemas.errors import SetupError
+from plausible.schemas.statement import NO_PREVIOUS, AuthorRevocationStatement, Header
 
-from tests.ledger.falselog import INDEX, LOG, Chain, FalseLog, forged
+from tests.ledger.falselog import AUTHOR, INDEX, LOG, Chain, FalseLog, forged
 
 WITNESS = SignerKey("w.example/witness", COSIGNATURE_ED25519, bytes(range(3, 35)))
 MIRROR_INDEX = SignerKey("mirror.example/index", ED25519, bytes(range(4, 36)))
@@ -226,6 +228,21 @@ def test_a_policy_that_is_not_met_is_told_apart(tmp_path: Path) -> None:
     assert setting.look() == 5
     log.put("checkpoint", log.head(None, WITNESS))
     assert setting.look() == 0
+
+
+def test_a_revoked_key_that_goes_on_is_named_and_the_log_is_followed(tmp_path: Path) -> None:
+    """Verifiers refuse such entries and nobody contradicted himself: no file, another exit code."""
+    setting = Setting(tmp_path)
+    setting.make()
+    log, chain = grown(tmp_path / "log", 2)
+    other, vkey = Chain(chain="88" * 16), AUTHOR.verifier.encode()
+    header = Header(author=vkey, chain=other.chain, prev=NO_PREVIOUS, seq=0, time="2026-01-02T03:04:05.000006Z")
+    log.grow([sign_entry(AuthorRevocationStatement.make(header, revoked=vkey), AUTHOR)])
+    assert setting.look() == 0, setting.said
+    log.grow(chain.leaves(2))
+    assert setting.look() == 5 and "entry 3 is signed by the revoked key" in setting.said
+    log.grow([b"stranger"])
+    assert setting.look() == 5 and setting.outcomes[0].size == 6 and not setting.files()
 
 
 def test_a_person_lifts_what_stands(tmp_path: Path) -> None:
