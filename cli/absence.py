@@ -80,6 +80,9 @@ def sign_index(
     key: Annotated[
         Path | None, typer.Option("--key", metavar="FILE", help="Sign with this index key (name ends in /index).")
     ] = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Read every entry again, whatever absence.db keeps of the last time.")
+    ] = False,
     add: Annotated[
         list[Path] | None, typer.Option("--add", metavar="NOTE", help="Add others' signatures; repeatable.")
     ] = None,
@@ -93,20 +96,30 @@ def sign_index(
 
     Recompute the absence index from a log's entries, sign its root, and serve the note or hand it over.
 
-    Every entry is read and hashed to the checkpoint's root first: nobody signs what he did not recompute. For a folder
-    the note goes to public/index/latest, unless --out names another place. Without --key the recomputed root is only
-    compared with the note that is served.
+    Every entry is read and hashed to the checkpoint's root first: nobody signs what he did not recompute. For the index
+    key of a ledger's own log absence.db keeps what was recomputed when it signed last, and only entries that came since
+    are read; a file that is damaged, or of another log, is said so and made again. For a folder the note goes to
+    public/index/latest, unless --out names another place. Without --key the recomputed root is only compared with the
+    note that is served.
 
-    Python: plausible.ledger.absence.prove.sign_index
+    Python: plausible.ledger.Ledger.sign_index
     """
     from ..ledger.absence import prove
     from ..ledger.absence.note import IndexHead
+    from ..ledger.absence.pages import ABSENCE_FILE, remove_file
     from ..ledger.keys.keyfile import read_key
     from ..ledger.notes.note import Note
 
+    signer = None if key is None else read_key(key)
+    place = sources.place(ledger)
     with sources.served(ledger, policy) as found:
+        store = None
+        if isinstance(place, Path) and (place / "log.toml").is_file():
+            if anew:
+                remove_file(place / ABSENCE_FILE)
+            store = prove.kept(place, found.checkpoint.origin, signer, output.note)
         with output.progress("entries", found.checkpoint.size) as advance:
-            head = prove.recompute(found.log, found.checkpoint, _steps(advance))
+            head = prove.recompute(found.log, found.checkpoint, _steps(advance), store=store)
         served = prove.published(found.log)
         notes = [] if served is None else [Note.parse(served)]
         if notes:
@@ -116,14 +129,14 @@ def sign_index(
             if IndexHead.parse(notes[-1].text) != head:
                 raise EvidenceError(f"{path} is no index note over the root recomputed from {head.size} entries")
     made = Note(head.text)
-    if key is not None:
-        made = head.sign(read_key(key))
+    if signer is not None:
+        made = head.sign(signer)
     for other in notes:
         if other.text == head.text:
             made = prove.merged(made, other)
     if not made.signatures:
         raise UsageError("the index was recomputed, and no signature over it is here: give --key or --add")
-    public = None if isinstance(sources.place(ledger), str) else Path(sources.place(ledger)) / "public"
+    public = None if isinstance(place, str) else place / "public"
     if str(out) == "-" or (out is None and public is None):
         output.raw(made.encode())
     elif out is not None:

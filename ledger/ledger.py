@@ -38,7 +38,7 @@ from .merkle.public import PUBLIC_FOLDER
 from .merkle.reader import DirectorySource, TiledLog
 from .merkle.tiles import WIDTH
 from .merkle.tree import hash_leaf
-from .notes.note import SignerKey, VerifierKey
+from .notes.note import Note, SignerKey, VerifierKey
 from .notes.policy import AcceptedCheckpoint
 from .notes.proof import make_proof
 from .recorder.core import Recorder
@@ -514,6 +514,18 @@ class Ledger:
     def dated_by(self, index: int) -> AcceptedCheckpoint:
         """The first kept checkpoint that covers an entry: the one whose existence time dates it; see archive.py."""
         return archive.dated_by(self.log, index, self.policy)
+
+    def sign_index(self, signer: SignerKey, *, anew: bool = False) -> Note:
+        """Sign and serve the absence index of the accepted checkpoint; see `absence.prove.sign_kept`.
+
+        `signer` is the log's index key (ORIGIN/index), for which the index is kept and only new entries are read, or
+        another one's. `anew`: all entries are read, whatever is kept. `EvidenceError` if the note served so far names
+        another root for these entries.
+        """
+        from .absence.prove import sign_kept
+
+        at = self.checkpoint().checkpoint
+        return sign_kept(self.path, self.log, at, signer, anew=anew, tell=_log.warning)
 
     def opening(self, index: int, fields: Iterable[str] = REPLAY_FIELDS) -> bytes:
         """An opening of these fields of the record behind an entry; `context` is always among them.

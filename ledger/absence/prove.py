@@ -6,22 +6,41 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...schemas.errors import EvidenceError, PeerError, SetupError
-from ..merkle.public import CHECKPOINTS
+from ..merkle.public import CHECKPOINTS, PUBLIC_FOLDER
 from ..merkle.reader import TiledLog
 from ..notes.checkpoint import Checkpoint
 from ..notes.note import MAX_NOTE_BYTES, Note, SignerKey
 from ..storage.disk import storage, write_file
 from .keys import FILE, PIXELS, index_key
-from .note import INDEX_NOTE, IndexHead
-from .pages import ABSENCE_FILE
+from .note import INDEX_NOTE, KEY_SUFFIX, IndexHead
+from .pages import ABSENCE_FILE, remove_file
 from .proof import AbsenceProof, KeyProof, verify_key
 from .store import AbsenceStore
 
 
-def recompute(log: TiledLog, checkpoint: Checkpoint, progress: Callable[[int, int], None] | None = None) -> IndexHead:
-    """The index head over a checkpoint's entries, from those entries alone: read, hashed and indexed anew."""
-    with AbsenceStore(None).at(log, checkpoint, progress) as index:
+def recompute(
+    log: TiledLog,
+    checkpoint: Checkpoint,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    store: AbsenceStore | None = None,
+) -> IndexHead:
+    """The index head over a checkpoint's entries, from those entries alone: read, hashed and indexed.
+
+    Anew, or, with a `store` that has a signer, from where the signer recomputed them last.
+    """
+    with (store or AbsenceStore(None)).at(log, checkpoint, progress) as index:
         return IndexHead.of(checkpoint, index.root())
+
+
+def kept(directory: Path, origin: str, signer: SignerKey | None, tell: Callable[[str], None]) -> AbsenceStore | None:
+    """The index that a ledger's directory keeps for the key that signs its roots; None for any other key.
+
+    `tell` hears why the file was of no use, if all entries had to be read once more.
+    """
+    if signer is None or signer.verifier.name != origin + KEY_SUFFIX:
+        return None
+    return AbsenceStore(directory / ABSENCE_FILE, signer=signer, anew=tell)
 
 
 def sign_index(
@@ -30,19 +49,45 @@ def sign_index(
     signer: SignerKey,
     *,
     others: Note | None = None,
+    store: AbsenceStore | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Note:
     """An index note by `signer` over a root that it recomputed; signatures of `others` over the same text are kept.
 
     `EvidenceError` if `others` signed another root for these very entries.
     """
-    head = recompute(log, checkpoint, progress)
+    head = recompute(log, checkpoint, progress, store=store)
     made = head.sign(signer)
     if others is None:
         return made
     before = IndexHead.parse(others.text)
     require_no_other_root(head, before)
     return merged(made, others) if before == head else made
+
+
+def sign_kept(
+    directory: Path,
+    log: TiledLog,
+    checkpoint: Checkpoint,
+    signer: SignerKey,
+    *,
+    anew: bool = False,
+    tell: Callable[[str], None] = lambda _reason: None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Note:
+    """`sign_index` for a ledger's own directory, and the note is served from its `public/`.
+
+    The log's own index key reads only the entries since it signed last, from what absence.db keeps; `anew` reads them
+    all. Signatures of others over the same root stay. `tell` as for `kept`.
+    """
+    if anew:
+        remove_file(directory / ABSENCE_FILE)
+    served = published(log)
+    others = None if served is None else Note.parse(served)
+    store = kept(directory, checkpoint.origin, signer, tell)
+    note = sign_index(log, checkpoint, signer, others=others, store=store, progress=progress)
+    publish(directory / PUBLIC_FOLDER, note)
+    return note
 
 
 def require_no_other_root(recomputed: IndexHead, served: IndexHead) -> None:
@@ -85,15 +130,15 @@ def prove_absence(
 ) -> AbsenceProof:
     """A proof about an image under a signed index note and a checkpoint as served. Made, not verified.
 
-    Where the checkpoint has moved on since the note was signed, the kept checkpoint of the note's size takes its place
-    and the map is made in memory. Raises `EvidenceError` if the log's entries do not give the note's index root.
+    Where the checkpoint has moved on since the note was signed, the kept checkpoint of the note's size takes its place,
+    and the map is that of the last size that `store` keeps below it, caught up, or is made in memory. Raises
+    `EvidenceError` if the log's entries do not give the note's index root.
     """
     head = IndexHead.parse(Note.parse(note).text)
     point = Checkpoint.parse(Note.parse(checkpoint).text)
     if point.origin != head.origin:
         raise EvidenceError(f"the index note is of {head.origin}, the checkpoint of {point.origin}")
     if head.size != point.size:
-        store = None
         try:
             checkpoint = log.checkpoint_bytes(f"{CHECKPOINTS}/{head.size}")
         except PeerError:

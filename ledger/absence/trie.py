@@ -20,147 +20,19 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections import OrderedDict
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Protocol
 
 from ...schemas.errors import EvidenceError, SetupError, UsageError
 from ..notes.wire import u64
+from .branch import BRANCH, MORE, NONE, ONE, Branch
+from .bucket import BUCKET_KEYS, DAMAGED, RECORD, Added, cut, fold, split
 from .keys import EMPTY, RUNNING_START, bit, key_hash, run
+from .layout import FAN, ROOT, STEP, MemoryPages, Page, PageStore, Unfit
 from .proof import MAX_INDICES, KeyProof, Occupant
 
-BUCKET_KEYS = 16
-STEP = 6
-FAN = 1 << STEP
 DEEPEST = 60
-ROOT = 1
-RECORD = 80
-_NONE, _ONE, _MORE, _BRANCH = 0, 1, 2, 3
 _CACHED_BRANCHES = 8192
-
-Page = tuple[int, bytes, bytes | None]
-"""A page as it is kept: its number, its subtree's hash, and the records of a bucket; None: a branch."""
-
-
-class PageStore(Protocol):
-    """Where pages and the indices of repeated keys lie."""
-
-    def page(self, number: int) -> Page | None:
-        """A page, or None."""
-        ...
-
-    def below(self, number: int) -> Iterable[tuple[int, bytes, int | None]]:
-        """(number, hash, bytes of records, None for a branch) of the pages right below a branch."""
-        ...
-
-    def put(self, pages: Iterable[Page]) -> None:
-        """Keep pages."""
-        ...
-
-    def running(self, key: bytes) -> bytes | None:
-        """The running hash of a key with several indices."""
-        ...
-
-    def indices(self, key: bytes) -> list[int]:
-        """All indices of a key with several, ascending."""
-        ...
-
-    def put_indices(self, key: bytes, indices: Iterable[int], running: bytes) -> None:
-        """Add indices to a key, whose running hash is now this."""
-        ...
-
-
-class MemoryPages:
-    """A `PageStore` in memory."""
-
-    def __init__(self) -> None:
-        self.pages: dict[int, Page] = {}
-        self.postings: dict[bytes, list[int]] = {}
-        self.runnings: dict[bytes, bytes] = {}
-
-    def page(self, number: int) -> Page | None:
-        """See `PageStore`."""
-        return self.pages.get(number)
-
-    def below(self, number: int) -> Iterable[tuple[int, bytes, int | None]]:
-        """See `PageStore`."""
-        for place in range(number << STEP, (number + 1) << STEP):
-            page = self.pages.get(place)
-            if page is not None:
-                yield place, page[1], None if page[2] is None else len(page[2])
-
-    def put(self, pages: Iterable[Page]) -> None:
-        """See `PageStore`."""
-        for page in pages:
-            self.pages[page[0]] = page
-
-    def running(self, key: bytes) -> bytes | None:
-        """See `PageStore`."""
-        return self.runnings.get(key)
-
-    def indices(self, key: bytes) -> list[int]:
-        """See `PageStore`."""
-        return self.postings.get(key, [])
-
-    def put_indices(self, key: bytes, indices: Iterable[int], running: bytes) -> None:
-        """See `PageStore`."""
-        self.postings.setdefault(key, []).extend(indices)
-        self.runnings[key] = running
-
-
-class _Branch:
-    """64 pages and the 63 nodes above them, in heap order: 1 is the top, page s is 64 + s.
-
-    `full`: all 63 nodes have two or more keys below, which then stays so. Here is where an update's time goes, hence
-    the loops without calls.
-    """
-
-    __slots__ = ("full", "hash", "kind")
-
-    def __init__(self) -> None:
-        self.kind = bytearray(2 * FAN)
-        self.hash = [EMPTY] * (2 * FAN)
-        self.full = False
-
-    def rehash(self, places: Iterable[int]) -> None:
-        """Recompute the nodes above these heap places of pages."""
-        kind, value, sha256 = self.kind, self.hash, hashlib.sha256
-        level = {place >> 1 for place in places}
-        while level:
-            for place in level:
-                left = place << 1
-                if kind[left] + kind[left + 1] > _ONE:
-                    kind[place] = _MORE
-                    value[place] = sha256(b"\x10" + value[left] + value[left + 1]).digest()
-                else:  # nothing, or one key alone, which rises
-                    kind[place] = kind[left] + kind[left + 1]
-                    value[place] = value[left] if kind[left] else value[left + 1]
-            level = {place >> 1 for place in level} if 1 not in level else None
-        self.full = kind.count(_MORE, 1, FAN) == FAN - 1
-
-    def set(self, place: int, kind: int, value: bytes) -> None:
-        """Change one page and recompute the nodes above it."""
-        kinds, values, sha256 = self.kind, self.hash, hashlib.sha256
-        kinds[place], values[place] = kind, value
-        if self.full:
-            while place > 1:
-                pair, place = place & ~1, place >> 1
-                values[place] = sha256(b"\x10" + values[pair] + values[pair + 1]).digest()
-            return
-        while place > 1:
-            pair, place = place & ~1, place >> 1
-            of_left, of_right = kinds[pair], kinds[pair + 1]
-            if of_left + of_right > _ONE:
-                kinds[place] = _MORE
-                values[place] = sha256(b"\x10" + values[pair] + values[pair + 1]).digest()
-            else:
-                kinds[place] = of_left + of_right
-                values[place] = values[pair] if of_left else values[pair + 1]
-        self.full = kinds.count(_MORE, 1, FAN) == FAN - 1
-
-
-_DAMAGED = "the absence index contradicts itself: a page of it is damaged"
 
 _Wanted = list[tuple[int, bytes, list[int]]]
 """Keys with the indices they gain: (first 64 bits, key, indices)."""
@@ -171,7 +43,7 @@ class IndexMap:
 
     def __init__(self, store: PageStore) -> None:
         self._store = store
-        self._branches: OrderedDict[int, _Branch] = OrderedDict()
+        self._branches: dict[int, Branch] = {}
         self._written: list[Page] = []
 
     def root(self) -> bytes:
@@ -194,7 +66,8 @@ class IndexMap:
         if gained:
             self._written = []
             wanted = [(int.from_bytes(key[:8], "big"), key, indices) for key, indices in gained.items()]
-            self._update(ROOT, 0, _BRANCH if self._branch(ROOT) is not None else _MORE, wanted)
+            kind = NONE if self._store.page(ROOT) is None else MORE if self._branch(ROOT) is None else BRANCH
+            self._update(ROOT, 0, kind, wanted)
             self._store.put(self._written)
             self._written = []
 
@@ -203,7 +76,7 @@ class IndexMap:
         try:
             return self._prove(key)
         except EvidenceError as error:  # a proof of no possible shape
-            raise SetupError(f"the absence index contradicts itself: {error}") from None
+            raise Unfit(f"the absence index contradicts itself: {error}") from None
 
     def _prove(self, key: bytes) -> KeyProof:
         siblings: list[bytes] = []
@@ -213,18 +86,18 @@ class IndexMap:
             if branch is None:
                 return self._prove_in_bucket(self._records(number), key, siblings)
             place = 1
-            while place < FAN and branch.kind[place] == _MORE:
+            while place < FAN and branch.kind[place] == MORE:
                 right = bit(key, position + place.bit_length() - 1)
                 place = 2 * place + right
                 siblings.append(branch.hash[place ^ 1])
-            if branch.kind[place] == _NONE:
+            if branch.kind[place] == NONE:
                 return KeyProof(tuple(siblings))
-            if branch.kind[place] == _ONE:
+            if branch.kind[place] == ONE:
                 while place < FAN:
                     place = 2 * place + (0 if branch.kind[2 * place] else 1)
                 records = self._records((number << STEP) + place - FAN)
                 if len(records) != 1:
-                    raise SetupError("the absence index contradicts itself: a page does not hold the one key")
+                    raise Unfit("the absence index contradicts itself: a page does not hold the one key")
                 return self._terminal(records[0], key, siblings)
             number, position = (number << STEP) + place - FAN, position + STEP
 
@@ -235,15 +108,15 @@ class IndexMap:
     def _prove_in_bucket(self, records: list[bytes], key: bytes, siblings: list[bytes]) -> KeyProof:
         position = len(siblings)
         while len(records) > 1:
-            cut = _cut(records, 0, len(records), position)
+            middle = cut(records, 0, len(records), position)
             right = bit(key, position)
             position += 1
             if right:
-                siblings.append(_fold(records, 0, cut, position))
-                records = records[cut:]
+                siblings.append(fold(records, 0, middle, position))
+                records = records[middle:]
             else:
-                siblings.append(_fold(records, cut, len(records), position))
-                records = records[:cut]
+                siblings.append(fold(records, middle, len(records), position))
+                records = records[:middle]
         return self._terminal(records[0], key, siblings) if records else KeyProof(tuple(siblings))
 
     def _terminal(self, record: bytes, key: bytes, siblings: list[bytes]) -> KeyProof:
@@ -253,11 +126,11 @@ class IndexMap:
                 raise SetupError(f"{count} entries name this image, more than a proof of presence can list")
             indices = [first] if count == 1 else self._store.indices(key)
             if len(indices) != count:
-                raise SetupError("the absence index contradicts itself: a key's list is not as long as its count")
+                raise Unfit("the absence index contradicts itself: a key's list is not as long as its count")
             return KeyProof(tuple(siblings), tuple(indices))
         running = run([first]) if count == 1 else self._store.running(found)
         if running is None:
-            raise SetupError("the absence index contradicts itself: a key's running hash is missing")
+            raise Unfit("the absence index contradicts itself: a key's running hash is missing")
         return KeyProof(tuple(siblings), (), Occupant(found, count, first, running))
 
     def _records(self, number: int) -> list[bytes]:
@@ -265,54 +138,51 @@ class IndexMap:
         if page is None:
             return []
         data = page[2]
-        if not data or len(data) % RECORD:
-            raise SetupError(_DAMAGED)
-        records = [data[at : at + RECORD] for at in range(0, len(data), RECORD)]
-        # distinct keys that all belong here: what folds them counts on it
+        if not data:
+            raise Unfit(DAMAGED)
+        records = split(data)
+        # they all belong here, too
         position = number.bit_length() - 1
         for record in (records[0], records[-1]):
             if (int.from_bytes(record[:8], "big") >> (64 - position)) | (1 << position) != number:
-                raise SetupError(_DAMAGED)
-        if any(a[:32] >= b[:32] for a, b in pairwise(records)):
-            raise SetupError(_DAMAGED)
+                raise Unfit(DAMAGED)
         return records
 
-    def _branch(self, number: int) -> _Branch | None:
+    def _branch(self, number: int) -> Branch | None:
         """The branch at a page number, or None for a bucket or nothing."""
         known = self._branches.get(number)
         if known is not None:
-            self._branches.move_to_end(number)
             return known
         page = self._store.page(number)
         if page is None or page[2] is not None:
             return None
-        branch, places = _Branch(), set[int]()
+        branch, places = Branch(), set[int]()
         for child, value, length in self._store.below(number):
             place = child - (number << STEP) + FAN
-            branch.kind[place] = _BRANCH if length is None else _ONE if length == RECORD else _MORE
+            branch.kind[place] = BRANCH if length is None else ONE if length == RECORD else MORE
             branch.hash[place] = value
             places.add(place)
         branch.rehash(places)
         if branch.hash[1] != page[1]:
-            raise SetupError("the absence index contradicts itself: a branch is not what its pages give")
+            raise Unfit("the absence index contradicts itself: a branch is not what its pages give")
         return self._keep(number, branch)
 
-    def _keep(self, number: int, branch: _Branch) -> _Branch:
+    def _keep(self, number: int, branch: Branch) -> Branch:
         self._branches[number] = branch
         if len(self._branches) > _CACHED_BRANCHES:
-            self._branches.popitem(last=False)
+            del self._branches[next(iter(self._branches))]
         return branch
 
-    def _below(self, number: int) -> _Branch:
+    def _below(self, number: int) -> Branch:
         branch = self._branch(number)
         if branch is None:
-            raise SetupError("the absence index contradicts itself: a branch of it is missing")
+            raise Unfit("the absence index contradicts itself: a branch of it is missing")
         return branch
 
     def _update(self, number: int, position: int, kind: int, wanted: _Wanted) -> tuple[int, bytes]:
         """Add to the page `number` of this kind, which stands at bit `position`; its (kind, hash) afterwards."""
-        if kind != _BRANCH:
-            return self._write(number, position, self._grown(self._records(number) if kind else [], wanted))
+        if kind != BRANCH:
+            return self._fill(number, position, kind, wanted)
         if len(wanted) == 1:
             return self._update_one(number, position, wanted)
         branch = self._below(number)
@@ -330,42 +200,78 @@ class IndexMap:
             kinds[place], values[place] = self._update(below + place, position + STEP, kinds[place], group)
         branch.rehash(groups)
         self._written.append((number, values[1], None))
-        return _BRANCH, values[1]
+        return BRANCH, values[1]
 
     def _update_one(self, number: int, position: int, wanted: _Wanted) -> tuple[int, bytes]:
         """`_update` of a branch by one key: down to its bucket and up again."""
-        path: list[tuple[_Branch, int, int]] = []
-        bits, kind = wanted[0][0], _BRANCH
-        while kind == _BRANCH:
+        path: list[tuple[Branch, int, int]] = []
+        bits, kind = wanted[0][0], BRANCH
+        while kind == BRANCH:
             branch = self._below(number)
             place = ((bits >> (64 - STEP - position)) & (FAN - 1)) + FAN
             path.append((branch, place, number))
             number, position, kind = (number << STEP) + place - FAN, position + STEP, branch.kind[place]
-        kind, value = self._write(number, position, self._grown(self._records(number) if kind else [], wanted))
+        kind, value = self._fill(number, position, kind, wanted)
         for branch, place, above in reversed(path):
             branch.set(place, kind, value)
-            kind, value = _BRANCH, branch.hash[1]
+            kind, value = BRANCH, branch.hash[1]
             self._written.append((above, value, None))
         return kind, value
+
+    def _fill(self, number: int, position: int, kind: int, wanted: _Wanted) -> tuple[int, bytes]:
+        """`_update` of a page that is no branch."""
+        if not kind:
+            return self._write(number, position, self._grown([], wanted))
+        page = self._store.page(number)
+        data = page[2] if page is not None else None
+        if page is None or not data or len(data) % RECORD:
+            raise Unfit(DAMAGED)
+        [(bits, key, indices), *more] = wanted
+        if not more and len(indices) == 1 and len(data) < BUCKET_KEYS * RECORD:
+            record = _new_record(key, indices[0])
+            try:
+                added = Added(data, position, bits, record)
+            except KeyError:
+                pass
+            else:
+                at = added.at * RECORD
+                if added.before != page[1]:
+                    raise Unfit(DAMAGED)
+                self._check(added.nearest)
+                self._written.append((number, added.after, data[:at] + record + data[at:]))
+                return MORE, added.after
+        records = split(data)
+        if fold(records, 0, len(records), position) != page[1]:
+            raise Unfit(DAMAGED)
+        for record in records:
+            self._check(record)
+        return self._write(number, position, self._grown(records, wanted))
+
+    def _check(self, record: bytes) -> None:
+        """`SetupError` unless a record's leaf hash is that of its key, count and first index."""
+        key, count, first = _read(record)
+        running = run((first,)) if count == 1 else self._store.running(key)
+        if running is None or key_hash(key, count, first, running) != record[48:]:
+            raise Unfit(DAMAGED)
 
     def _write(self, number: int, position: int, records: list[bytes]) -> tuple[int, bytes]:
         """Put ascending records at a page that is no branch, as a bucket or, if they are too many, as a new branch."""
         if len(records) <= BUCKET_KEYS or position >= DEEPEST:
-            value = _fold(records, 0, len(records), position)
+            value = fold(records, 0, len(records), position)
             self._written.append((number, value, b"".join(records)))
-            return (_ONE if len(records) == 1 else _MORE), value
+            return (ONE if len(records) == 1 else MORE), value
         groups: dict[int, list[bytes]] = {}
         shift = 64 - STEP - position
         for record in records:
             place = ((int.from_bytes(record[:8], "big") >> shift) & (FAN - 1)) + FAN
             groups.setdefault(place, []).append(record)
-        branch, below = _Branch(), (number << STEP) - FAN
+        branch, below = Branch(), (number << STEP) - FAN
         for place, group in groups.items():
             branch.kind[place], branch.hash[place] = self._write(below + place, position + STEP, group)
         branch.rehash(groups)
         self._keep(number, branch)
         self._written.append((number, branch.hash[1], None))
-        return _BRANCH, branch.hash[1]
+        return BRANCH, branch.hash[1]
 
     def _grown(self, records: list[bytes], wanted: _Wanted) -> list[bytes]:
         """Ascending records with indices added."""
@@ -384,10 +290,7 @@ class IndexMap:
 
     def _record(self, known: bytes | None, key: bytes, indices: list[int]) -> bytes:
         if known is None and len(indices) == 1:
-            packed = u64(indices[0])
-            running = hashlib.sha256(b"\x13" + RUNNING_START + packed).digest()
-            head = key + _COUNT_1 + packed
-            return head + hashlib.sha256(b"\x11" + head + running).digest()
+            return _new_record(key, indices[0])
         if known is None:
             count, first, running, new = len(indices), indices[0], run(indices), indices
         else:
@@ -398,7 +301,7 @@ class IndexMap:
             else:
                 so_far, new = self._store.running(key), indices
                 if so_far is None:
-                    raise SetupError("the absence index contradicts itself: a key's running hash is missing")
+                    raise Unfit("the absence index contradicts itself: a key's running hash is missing")
             running = run(indices, so_far)
         if any(a >= b for a, b in pairwise(new)):
             raise UsageError("indices are added to the absence index in ascending order")
@@ -407,6 +310,14 @@ class IndexMap:
 
 
 _COUNT_1 = u64(1)
+_RUN_1 = b"\x13" + RUNNING_START
+
+
+def _new_record(key: bytes, index: int) -> bytes:
+    """The record of a key with one index."""
+    packed = u64(index)
+    head = key + _COUNT_1 + packed
+    return head + hashlib.sha256(b"\x11" + head + hashlib.sha256(_RUN_1 + packed).digest()).digest()
 
 
 def _read(record: bytes) -> tuple[bytes, int, int]:
@@ -414,20 +325,4 @@ def _read(record: bytes) -> tuple[bytes, int, int]:
     return record[:32], int.from_bytes(record[32:40], "big"), int.from_bytes(record[40:48], "big")
 
 
-def _cut(records: list[bytes], start: int, end: int, position: int) -> int:
-    """Where those of ascending records from `start` to `end`, alike before bit `position`, begin to have a 1 there."""
-    byte, mask = position >> 3, 0x80 >> (position & 7)
-    while start < end and not records[start][byte] & mask:
-        start += 1
-    return start
-
-
-def _fold(records: list[bytes], start: int, end: int, position: int) -> bytes:
-    """Hash of the subtree of the ascending records from `start` to `end`, which share all bits before `position`."""
-    if end - start == 1:
-        return records[start][48:]
-    if start == end:
-        return EMPTY
-    cut = _cut(records, start, end, position)
-    left, right = _fold(records, start, cut, position + 1), _fold(records, cut, end, position + 1)
-    return hashlib.sha256(b"\x10" + left + right).digest()
+__all__ = ["IndexMap", "MemoryPages"]

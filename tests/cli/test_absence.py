@@ -120,6 +120,20 @@ def test_nobody_signs_beside_a_false_root(pd, court) -> None:
     assert pd("prove-absence", "never.png", "--ledger", court.ledger).code == 4
 
 
+def test_the_log_s_own_key_reads_only_what_came_since(pd, court) -> None:
+    """absence.db is kept for it; what is wrong with the file is said, and it is made again."""
+    again = ("log", "index", "--ledger", court.ledger, "--key", "log.key")
+    served = (court.ledger / "public/index/latest").read_bytes()
+    (court.ledger / "absence.db").write_bytes(b"no database, and long enough to be read as one" * 100)
+    result = pd(*again)
+    assert result.code == 0
+    assert "not a database" in result.err
+    assert "not a database" not in pd(*again).err
+    assert pd(*again, "--anew").code == 0
+    note = Note.parse((court.ledger / "public/index/latest").read_bytes())
+    assert {line.name for line in note.signatures} == {line.name for line in Note.parse(served).signatures}
+
+
 def test_keys_and_notes_that_are_missing(pd, studio) -> None:
     assert pd("keys", "generate", "monitor.example", "--role", "index", "--out", "k").code == 2
     result = pd("prove-absence", studio.picture(0), "--ledger", studio.ledger)

@@ -36,9 +36,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ledger.append(image=picture(number, 5), model="m")
         ledger.flush()
         at = ledger.checkpoint().checkpoint
-        with AbsenceStore(path / ABSENCE_FILE).at(ledger.log, at) as index:
-            index.root()
-        for number in range(30, 40):
+        store = AbsenceStore(path / ABSENCE_FILE, signer=LOG_INDEX)
+        with store.at(ledger.log, at):
+            pass
+        for number in range(30, 35):
+            ledger.append(image=picture(number, 5), model="m")
+        ledger.flush()
+        with store.at(ledger.log, ledger.checkpoint().checkpoint):
+            pass
+        for number in range(35, 40):
             ledger.append(image=picture(number, 5), model="m")
         ledger.flush()
         at = ledger.checkpoint().checkpoint
@@ -111,9 +117,9 @@ def test_signatures_count_under_an_index_policy(ledger: Path) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "update progress set size = 12",
-        "update progress set size = 9999",
-        "update progress set size = 'x'",
+        "update progress set size = size - 1",
+        "update progress set size = 9999 where size = (select max(size) from progress)",
+        "update progress set edge = 'x'",
         "update progress set index_root = zeroblob(32)",
         "update progress set edge = zeroblob(64)",
         "delete from progress",
@@ -124,6 +130,12 @@ def test_signatures_count_under_an_index_policy(ledger: Path) -> None:
         "update page set hash = zeroblob(32) where number = 1",
         "delete from page where number = (select max(number) from page)",
         "insert into page values (7, zeroblob(32), null)",
+        "update progress set replaced = replaced + 1",
+        "update progress set seal = zeroblob(32)",
+        "delete from progress where size = (select min(size) from progress)",
+        "delete from former",
+        "update former set records = null where records is not null",
+        "update former set until = until + 1",
         "drop table posting",
         "pragma user_version = 1",
     ],
@@ -141,7 +153,8 @@ def contents(path: Path) -> object:
     """Everything that is ever read of absence.db."""
     tables = ("select * from page order by 1", "select * from running order by 1",
               "select * from posting order by 1, 2",
-              "select * from progress", "pragma user_version", "pragma application_id")  # fmt: skip
+              "select * from progress", "select * from former order by 1, 2",
+              "pragma user_version", "pragma application_id")  # fmt: skip
     with sqlite3.connect(path) as database:
         found = [database.execute(query).fetchall() for query in tables]
     database.close()
