@@ -173,9 +173,12 @@ class Log:
 
     def close(self) -> None:
         """Close database and lock. What is not published stays in state.db."""
-        self.store.close()
-        if self._lock is not None:
-            self._lock.release()
+        try:
+            self.public.settle()
+        finally:
+            self.store.close()
+            if self._lock is not None:
+                self._lock.release()
 
     def __enter__(self) -> Self:
         return self

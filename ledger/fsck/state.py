@@ -11,7 +11,7 @@ from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
-from ...schemas.errors import SetupError
+from ...schemas.errors import EvidenceError, SetupError
 from ...schemas.text import format_time
 from ..entries.statements import EPOCH
 from ..keys.keyhistory import KeyHistory
@@ -19,6 +19,7 @@ from ..merkle.tree import hash_leaf
 from ..notes.policy import Policy
 from ..seeds.epochs import EpochIndex
 from ..storage.lookup import row_of
+from ..storage.pieces import PieceDamaged, Row
 from ..storage.state import STATE_DDL, STATE_FILE, EpochRow, Head, ModelRow, OwnChain, State
 from .databases import structure, version_of
 from .entries import Chains, Rows
@@ -123,18 +124,25 @@ def compare_group(state: State, snapshot: Snapshot, group: Group, found: Finding
     if first >= end:
         return
     with found.reading(STATE_FILE, RESTORE_STATE):
-        for index, (leaf, value) in enumerate(state.entries(first, end), first):
+        for index, (leaf, value) in enumerate(_kept(state, first, end), first):
             if hash_leaf(leaf) != value:
                 found.false(STATE_FILE, "the kept entry does not have its own hash", RESTORE_STATE, index)
             elif group.hashes is not None and group.hashes[index - group.base] != value:
                 found.false(STATE_FILE, "the kept entry is not the log's", RESTORE_STATE, index)
 
 
+def _kept(state: State, first: int, end: int) -> list[Row]:
+    try:
+        return state.entries(first, end)
+    except PieceDamaged as error:
+        raise EvidenceError(str(error)) from None
+
+
 def check_accepted(state: State, snapshot: Snapshot, size: int, chains: Chains, rows: Rows, found: Findings) -> None:
     """Accepted entries above the signed head: their hashes, form, signatures and chains."""
     for first in range(size, snapshot.accepted, _BATCH):
         with found.reading(STATE_FILE, RESTORE_STATE):
-            batch = state.entries(first, min(first + _BATCH, snapshot.accepted))
+            batch = _kept(state, first, min(first + _BATCH, snapshot.accepted))
             rows.add(row_of(index, leaf) for index, (leaf, _) in enumerate(batch, first))
             for index, (leaf, value) in enumerate(batch, first):
                 chains.entry(index, leaf, STATE_FILE)

@@ -11,15 +11,18 @@ returns, otherwise at the next `sync`: until then state.db still holds what they
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
-from ..storage.disk import remove_leftovers, storage, sync_file, sync_folder, write_file
+from ..storage.disk import remove_leftovers, storage, sync_file, sync_folder, sync_paths, write_file
 
 PUBLIC_FOLDER = "public"
 CHECKPOINT = "checkpoint"
 PENDING = "checkpoint.pending"
 CHECKPOINTS = "checkpoints"
+PENDING_SECONDS = 0.1
 
 
 class PublicFolder:
@@ -32,6 +35,8 @@ class PublicFolder:
         self._files: dict[Path, None] = {}
         self._folders: dict[Path, None] = {}
         self._seen: set[Path] = set()
+        self._pending: bytes | None = None
+        self._pending_at = -PENDING_SECONDS
         with storage(f"preparing {folder}"):
             (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
@@ -42,8 +47,10 @@ class PublicFolder:
             for name, data in files:
                 path = self.folder / name
                 if path.parent not in self._seen:
-                    self._make_folder(path.parent)
-                    remove_leftovers(path.parent)
+                    if path.parent.is_dir():
+                        remove_leftovers(path.parent)
+                    else:
+                        self._make_folder(path.parent)
                     self._seen.add(path.parent)
                 write_file(path, data, sync=False)
                 self._files[path] = None
@@ -55,27 +62,37 @@ class PublicFolder:
         """Flush every tile written since the last call; after it they are durable."""
         with storage(f"flushing {self.folder}"):
             for flush, paths in ((sync_file, self._files), (sync_folder, self._folders)):
-                for path in paths:
-                    try:
-                        flush(path)
-                    except FileNotFoundError:
-                        if not _collected(path):
-                            raise
+                sync_paths(list(paths), partial(_unless_collected, flush))
         self._files.clear()
         self._folders.clear()
+        self.settle()
 
     @property
     def dirty(self) -> bool:
         """Whether a `sync` has something to do."""
-        return bool(self._files)
+        return bool(self._files) or self._pending is not None
 
     def write_pending(self, note: bytes) -> None:
-        """Serve a signed head that waits for its quorum. Derived from state.db, so it need not be flushed."""
+        """Serve a signed head that waits for its quorum. Derived from state.db, so it need not be flushed.
+
+        Of heads that follow each other within a tenth of a second only the first is written at once; the last is
+        by the next `sync`, `settle` or `write_checkpoint`. With `strict` all are.
+        """
+        self._pending = note
+        if self._strict or time.monotonic() - self._pending_at >= PENDING_SECONDS:
+            self.settle()
+
+    def settle(self) -> None:
+        """Write the pending head that was put off, if one was."""
+        if self._pending is None:
+            return
         with storage(f"writing {self.folder / PENDING}"):
-            write_file(self.folder / PENDING, note, sync=self._strict)
+            write_file(self.folder / PENDING, self._pending, sync=self._strict)
+        self._pending, self._pending_at = None, time.monotonic()
 
     def write_checkpoint(self, size: int, note: bytes) -> None:
         """Serve a head that met the quorum: first its dated copy, durably, then `checkpoint` moves."""
+        self.settle()
         with storage(f"writing {self.folder / CHECKPOINT}"):
             copy = self.folder / CHECKPOINTS / str(size)
             # the first cosigned note of a size is the one that dates it
@@ -89,6 +106,14 @@ class PublicFolder:
         self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         self._folders[folder.parent] = None
+
+
+def _unless_collected(flush: Callable[[Path], None], path: Path) -> None:
+    try:
+        flush(path)
+    except FileNotFoundError:
+        if not _collected(path):
+            raise
 
 
 def _collected(path: Path) -> bool:

@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 
 from ...schemas.errors import SetupError
 from ..config import LAYOUT_VERSION
-from .database import Database
-from .store import LOG_DDL, STATE_FILE, Head, LogStore, another_writer, insert_entries, insert_log
+from . import pieces
+from .database import LARGE_PAGES, Database
+from .store import LOG_DDL, STATE_FILE, Head, LogStore, another_writer, insert_log
 
 STATE_DDL = f"""{LOG_DDL};
 CREATE TABLE chain (
@@ -196,8 +197,8 @@ class Acceptance:
         """An accepted entry, if it is still kept here."""
         if position >= self._first:
             return self._rows[position - self._first][0]
-        row = self._db.execute("SELECT leaf FROM entry WHERE position = ?", (position,)).fetchone()
-        return None if row is None else row[0]
+        kept = self._db.execute("SELECT min(position) FROM piece").fetchone()[0]
+        return None if kept is None or position < kept else pieces.read(self._db, position, position + 1)[0][0]
 
     def model(self, name: str) -> tuple[bytes, int] | None:
         """(digest, index) of the model registered under this name."""
@@ -251,7 +252,7 @@ class Acceptance:
 
     def finish(self, submission: int) -> None:
         """Write what was taken; everything up to this submission of the vault has been."""
-        insert_entries(self._db, self._first, self._rows)
+        pieces.insert(self._db, self._first, self._rows)
         self._db.executemany(
             "INSERT INTO draw (chain, draw, position) VALUES (?, ?, ?)",
             ((chain, draw, position) for draw, (chain, position) in self._draws.items()),
@@ -277,12 +278,12 @@ class State(LogStore):
                 connection.execute("CREATE TABLE" + STATE_DDL.rsplit("CREATE TABLE", 1)[1])
 
     def _has_epochs(self) -> bool:
-        return self.db.row("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'epoch'") is not None
+        return self._has_table("epoch")
 
     @classmethod
     def create(cls, path: Path, *, author: str, chain: bytes, head: Head, origin: str) -> State:
         """Make a new state.db with an empty chain and a signed head of size 0. Never done implicitly by `open`."""
-        Database.create(path, ddl=STATE_DDL, version=LAYOUT_VERSION)
+        Database.create(path, ddl=STATE_DDL, version=LAYOUT_VERSION, page_bytes=LARGE_PAGES)
         state = cls(path)
         with state.db.transaction() as connection:
             insert_log(connection, head, origin)
@@ -303,7 +304,7 @@ class State(LogStore):
         with self.db.transaction() as connection:
             if connection.execute("SELECT accepted FROM log").fetchone()[0]:
                 raise SetupError(f"{self.db.path} has entries already")
-            insert_entries(connection, 0, [(leaf, leaf_hash)])
+            pieces.insert(connection, 0, [(leaf, leaf_hash)])
             connection.execute("UPDATE log SET accepted = 1")
 
     def reserve_draws(self, count: int) -> int:
@@ -336,9 +337,10 @@ class State(LogStore):
             )
             if cursor.rowcount != 1:
                 raise another_writer()
-            for table in ("entry", "draw", "model"):
+            pieces.cut(connection, old.size)
+            for table in ("draw", "model"):
                 connection.execute(f"DELETE FROM {table} WHERE position >= ?", (old.size,))  # noqa: S608  (from above)
-            insert_entries(connection, old.size, ((item.leaf, item.hash) for item in entries))
+            pieces.insert(connection, old.size, [(item.leaf, item.hash) for item in entries])
             for position, item in enumerate(entries, old.size):
                 draw = -1 if item.draw is None else item.draw
                 connection.execute(

@@ -11,19 +11,21 @@ only copy and this file stays small.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ...schemas.errors import SetupError
 from ..config import LAYOUT_VERSION
-from .database import Database
+from . import pieces
+from .database import LARGE_PAGES, Database
 from .disk import StorageBroken
+from .pieces import PIECES_DDL
 
 STATE_FILE = "state.db"
 
-LOG_DDL = """
+LOG_DDL = f"""
 CREATE TABLE log (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     origin TEXT NOT NULL,
@@ -36,11 +38,7 @@ CREATE TABLE log (
     accepted INTEGER NOT NULL,          -- number of accepted entries
     submission INTEGER NOT NULL         -- the vault's submissions up to this one are accepted
 ) STRICT;
-CREATE TABLE entry (
-    position INTEGER PRIMARY KEY,
-    leaf BLOB NOT NULL,
-    hash BLOB NOT NULL
-) STRICT
+{PIECES_DDL.strip()}
 """
 
 
@@ -65,15 +63,23 @@ class LogStore:
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.db = Database(path, ddl=self.ddl, version=LAYOUT_VERSION, readonly=readonly, pragmas=_PRAGMAS)
+        if self._has_table("entry"):  # made before entries were kept in pieces
+            if readonly:
+                raise SetupError(f"{path} is of an older layout: open the ledger for writing once, then read it")
+            with self.db.transaction() as connection:
+                pieces.upgrade(connection)
 
     @classmethod
     def create_log(cls, path: Path, *, head: Head, origin: str) -> LogStore:
         """Make a new database with a signed head of size 0. Never done implicitly by opening one."""
-        Database.create(path, ddl=cls.ddl, version=LAYOUT_VERSION)
+        Database.create(path, ddl=cls.ddl, version=LAYOUT_VERSION, page_bytes=LARGE_PAGES)
         store = cls(path)
         with store.db.transaction() as connection:
             insert_log(connection, head, origin)
         return store
+
+    def _has_table(self, name: str) -> bool:
+        return self.db.row("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)) is not None
 
     def close(self) -> None:
         """Close the database."""
@@ -90,7 +96,7 @@ class LogStore:
         `StorageBroken`, and nothing happened, unless `old` still is the signed head and `new` covers all entries.
         """
         with self.db.transaction() as connection:
-            insert_entries(connection, new.size - len(rows), rows)
+            pieces.insert(connection, new.size - len(rows), rows)
             cursor = connection.execute(
                 "UPDATE log SET size = ?, root = ?, note = ?, accepted = ? "
                 "WHERE size = ? AND root = ? AND accepted = ?",
@@ -120,7 +126,7 @@ class LogStore:
         """Files up to `size` are on the disk: entries of whole bundles below it need not be kept here any more."""
         with self.db.transaction() as connection:
             connection.execute("UPDATE log SET synced_size = ? WHERE synced_size <= ?", (size, size))
-            connection.execute("DELETE FROM entry WHERE position < ?", (size // 256 * 256,))
+            pieces.forget(connection, size)
 
     def _log(self, columns: str) -> Any:
         row = self.db.row(f"SELECT {columns} FROM log")  # noqa: S608  (column names from this file)
@@ -155,24 +161,11 @@ class LogStore:
 
     def entries(self, start: int, end: int) -> list[tuple[bytes, bytes]]:
         """(leaf, hash) of the accepted entries [start, end); `SetupError` if one of them is no longer kept here."""
-        rows = self.db.rows(
-            "SELECT leaf, hash FROM entry WHERE position >= ? AND position < ? ORDER BY position", (start, end)
-        )
-        if len(rows) != end - start:
-            raise SetupError(f"state.db does not hold all of the entries {start} to {end - 1}")
-        return rows
+        return pieces.read(self.db, start, end)
 
     def kept(self) -> tuple[int, int]:
         """[first, end) of the accepted entries that are kept here; end is `accepted`, whatever is kept."""
-        accepted = self.accepted
-        row = self.db.row("SELECT min(position), max(position), count(*) FROM entry")
-        if row[2] == 0:
-            return accepted, accepted
-        if row[1] != accepted - 1 or row[2] != accepted - row[0]:
-            raise SetupError(
-                f"state.db has accepted {accepted} entries and keeps {row[2]} of them, from {row[0]} to {row[1]}"
-            )
-        return row[0], accepted
+        return pieces.span(self.db, self.accepted)
 
 
 def insert_log(connection: sqlite3.Connection, head: Head, origin: str) -> None:
@@ -181,14 +174,6 @@ def insert_log(connection: sqlite3.Connection, head: Head, origin: str) -> None:
         "INSERT INTO log (id, origin, size, root, note, cosigned_size, cosigned_note, synced_size, accepted, "
         "submission) VALUES (1, ?, ?, ?, ?, 0, ?, 0, 0, 0)",
         (origin, head.size, head.root, head.note, b""),
-    )
-
-
-def insert_entries(connection: sqlite3.Connection, first: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
-    """(leaf, hash) rows from position `first` on; whoever calls moves `accepted` in the same transaction."""
-    connection.executemany(
-        "INSERT INTO entry (position, leaf, hash) VALUES (?, ?, ?)",
-        ((position, leaf, leaf_hash) for position, (leaf, leaf_hash) in enumerate(rows, first)),
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from ...schemas.errors import SetupError, UsageError
 from ..config import LAYOUT_VERSION
-from ..storage.database import BUSY_MS, Database
+from ..storage.database import BUSY_MS, LARGE_PAGES, Database
 from ..storage.disk import storage
 from .sealing import SEALED_VERSION, RowChanged, Seal, read_header
 from .vaultkey import KEY_VARIABLE, PASSPHRASE_VARIABLE, Header, VaultKey, VaultLocked, wanted
@@ -135,7 +135,7 @@ class Vault:
     @classmethod
     def create(cls, path: Path, *, key: VaultKey | None = None) -> Vault:
         """Make an empty vault. Never done implicitly: an emptied vault would hide that records are gone."""
-        Database.create(path, ddl=VAULT_DDL, version=LAYOUT_VERSION)
+        Database.create(path, ddl=VAULT_DDL, version=LAYOUT_VERSION, page_bytes=LARGE_PAGES)
         if key is None:
             return cls(path)
         from .rekey import encrypt

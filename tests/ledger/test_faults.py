@@ -116,7 +116,7 @@ def test_a_full_disk_spools_and_the_journal_is_flushed_later(small_disk: Callabl
 def test_a_file_size_limit_is_a_full_disk(tmp_path: Path) -> None:
     ledger = make(tmp_path / "a.ledger")
     ledger.flush()
-    with file_size_limit(200_000):
+    with file_size_limit(600_000):
         count, error = append_until_it_fails(ledger)
     assert "failed" in str(error)
     # the limit is gone: what waited is written, nothing that was acknowledged is missing

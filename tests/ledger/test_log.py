@@ -160,7 +160,7 @@ def test_it_refuses_what_does_not_give_the_signed_root(tmp_path: Path) -> None:
     tile.write_bytes(sound)
     Log.open(folder, KEY).close()
     with sqlite3.connect(folder / "state.db") as db:
-        db.execute("UPDATE entry SET leaf = ? WHERE position = 599", (b"false",))
+        db.execute("UPDATE piece SET leaves = CAST(substr(leaves, 1, length(leaves) - 1) || 'y' AS BLOB)")
     with pytest.raises(SetupError, match="damaged"):
         Log.open(folder, KEY)
 
@@ -255,3 +255,23 @@ class _Files:
 
     def fetch(self, path: str, limit: int) -> bytes | None:
         return self._files.get(path)
+
+
+def test_a_log_that_kept_one_row_an_entry_is_taken_over(tmp_path: Path) -> None:
+    """state.db as it was before entries were kept in pieces."""
+    with Log.create(tmp_path / "log", KEY) as log:
+        log.append(leaves(0, 300))
+    database = sqlite3.connect(tmp_path / "log" / "state.db")
+    database.executescript(
+        "DROP TABLE piece; CREATE TABLE entry (position INTEGER PRIMARY KEY, leaf BLOB NOT NULL, hash BLOB NOT NULL)"
+    )
+    rows = [(position, leaf, hash_leaf(leaf)) for position, leaf in enumerate(leaves(0, 300))]
+    database.executemany("INSERT INTO entry VALUES (?, ?, ?)", rows)
+    database.commit()
+    database.close()
+    with pytest.raises(SetupError, match="older layout"):
+        LogStore(tmp_path / "log" / "state.db", readonly=True)
+    with Log.open(tmp_path / "log", KEY) as log:
+        assert [leaf for leaf, _ in log.store.entries(0, 300)] == leaves(0, 300)
+        assert log.append(leaves(300, 301)).size == 301
+        assert log.store.kept() == (0, 301)

@@ -16,7 +16,9 @@ left out.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -40,6 +42,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 if a line was missed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-ledger-", dir=options.folder) as folder:
+        _spread(Path(folder))
         plan = QUICK if options.quick else FULL
         result = run(plan, Path(folder), groups=options.only, peer=options.peer, core=options.core, progress=_say)
     if options.json is not None:
@@ -52,6 +55,16 @@ def main() -> int:
     for line in missed:
         print(f"missed: {line}", file=sys.stderr)
     return 1 if missed and options.check else 0
+
+
+def _spread(folder: Path) -> None:
+    """Let ext4 keep the subjects' folders apart (chattr +T), as it does for the folders at its root.
+
+    Without a journal it looks, before it makes a file, at every inode deleted nearby within the last minute; a subject
+    that deletes a file in every transaction would slow down all others' files.
+    """
+    with contextlib.suppress(OSError):
+        subprocess.run(["chattr", "+T", str(folder)], check=False, capture_output=True)
 
 
 def _say(line: str) -> None:

@@ -2,7 +2,7 @@
 
 sqlite     rows (id, leaf, hash) in WAL mode with synchronous=FULL; hashes are made outside the clock
 bare       `Log.append`: entries, tree and signed checkpoint in one commit
-published  the same, then tiles, bundles and checkpoint.pending after every batch, flushed as a ledger flushes them
+published  the same, then tiles and bundles after every batch and checkpoint.pending, written and flushed as in a ledger
 indexed    the same, then the absence index takes one key for each entry and gives its root after every batch; its
            pages go to absence.db when they have become many. The keys are given: opaque entries name no image, and
            reading them out of signed entries is `python -m benchmarks.ledger.absence`'s `entries`
