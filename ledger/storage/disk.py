@@ -31,8 +31,8 @@ except ImportError:  # Windows
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 _TEMPORARY = ".tmp-"
-_AT_ONCE = 8
-_FEW = 4
+FLUSHED_AT_ONCE = 8
+"""Paths that `sync_paths` flushes at the same time."""
 
 
 class StorageFull(SetupError):  # noqa: N818  (named by what happened)
@@ -93,14 +93,15 @@ def sync_file(path: Path) -> None:
 
 
 def sync_paths(paths: Sequence[Path], flush: Callable[[Path], None]) -> None:
-    """`flush` (such as `sync_file`) for many paths, eight at once: a file system flushes those together.
+    """`flush` (such as `sync_file`) for many paths, several at once: a file system flushes those together.
 
     All are tried; then the first error is raised.
     """
-    if len(paths) <= _FEW:
+    at_once = min(FLUSHED_AT_ONCE, len(paths) // 2)
+    if at_once <= 1:
         errors = [_failure(flush, path) for path in paths]
     else:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(at_once) as pool:
             errors = list(pool.map(_failure, repeat(flush), paths))
     for error in errors:
         if error is not None:
