@@ -115,6 +115,9 @@ def run(
     except OSError as error:
         raise SetupError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
     with listener:
+        # asyncio does it only for sockets that name their protocol, which accepted ones do not: without it the body of
+        # a small answer waits for the client's delayed acknowledgement of its head, 40 ms
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bound = listener.getsockname()[1]
         ready(f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}")
         config = uvicorn.Config(
