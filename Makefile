@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LINKS := build/typing/plausible
 ROOMS := schemas ledger attribution node cli
 
-.PHONY: help install faces demo test test-long check format bench bench-ledger faults fuzz wheel clean
+.PHONY: help install faces demo test test-long check format bench bench-ledger bench-node faults fuzz wheel clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -71,6 +71,10 @@ $(PEERS)/.installed:
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check pymerkle==7.0.0
 	touch $@
+
+bench-node: $(STAMP)  ## the services: witness, mirror
+	$(PY) -m benchmarks.node.witness
+	$(PY) -m benchmarks.node.mirror
 
 bench-ledger: $(STAMP) $(PEERS)/.installed ## the log against bare SQLite and pymerkle, into docs/benchmarks.md (BENCH=--quick)
 	$(PY) -m benchmarks.ledger.speed --peer $(PEERS)/bin/python --folder build --json build/bench-ledger.json \

@@ -2,14 +2,16 @@
 
 Only who recomputed a root may sign it; a mirror has the entries, so it can. Where the log serves an index note of its
 own for the same entries, its signature is served beside ours if it names the same root; if it names another, the log
-signed a falsehood, and that is said. absence.db is derived: delete it and it comes back.
+signed a falsehood, and that is said. absence.db is derived and sealed with the same key: delete it and it comes back.
 """
 
 from __future__ import annotations
 
+import logging
+
 from ...ledger.absence.note import INDEX_NOTE, IndexHead
 from ...ledger.absence.pages import ABSENCE_FILE
-from ...ledger.absence.prove import merged, publish, published, require_no_other_root
+from ...ledger.absence.prove import merged, publish, published, recompute, require_no_other_root
 from ...ledger.absence.store import AbsenceStore
 from ...ledger.merkle.reader import Source, TiledLog
 from ...ledger.notes.checkpoint import Checkpoint
@@ -17,6 +19,8 @@ from ...ledger.notes.note import Note
 from ...schemas.errors import EvidenceError
 from .follow import Progress, silent
 from .mirror import Mirror
+
+_log = logging.getLogger("plausible.mirror")
 
 
 def sign_index(
@@ -36,8 +40,9 @@ def sign_index(
     found = None if note is None else IndexHead.parse(note.text)
     if note is None or found is None or (found.size, found.root) != (head.size, head.root):
         checkpoint = Checkpoint(origin, head.size, head.root)
-        with AbsenceStore(copy.folder / ABSENCE_FILE).at(copy.log, checkpoint, progress) as index:
-            found = IndexHead.of(checkpoint, index.root())
+        # only entries that came since this key sealed the file are read
+        store = AbsenceStore(copy.folder / ABSENCE_FILE, signer=mirror.index_key, anew=_tell)
+        found = recompute(copy.log, checkpoint, progress, store=store)
         note = found.sign(mirror.index_key)
         publish(copy.public.folder, note)
     theirs = None if source is None else published(TiledLog(source))
@@ -47,6 +52,10 @@ def sign_index(
         if other.text == note.text and (both := merged(note, other)) != note:
             publish(copy.public.folder, both)
     return found
+
+
+def _tell(reason: str) -> None:
+    _log.warning("the absence index is made anew from every entry: %s", reason)
 
 
 def _ours(mirror: Mirror, data: bytes) -> Note | None:
