@@ -140,6 +140,8 @@ COMMANDS: tuple[Command, ...] = (
     Command(("policy", "show"), VERIFY, "say in words what such files mean", policy.show),
     Command(("policy", "check"), VERIFY, "say what a trust set-up means and where it is weak", policy.check),
     Command(("node", "serve"), OPERATE, "serve a ledger's public folder over HTTP", node.serve),
+    Command(("node", "log-init"), OPERATE, "make a log that several authors write to", node.log_init),
+    Command(("node", "log"), OPERATE, "run a log that several authors write to", node.log),
     Command(("node", "witness"), OPERATE, "cosign logs for others", node.witness),
     Command(("node", "monitor"), OPERATE, "follow logs, and keep evidence of what is false", monitor.run),
     Command(("monitor", "init"), OPERATE, "make a monitor", monitor.init),

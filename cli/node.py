@@ -99,3 +99,73 @@ def mirror(
             output.note(f"{opened.name} mirrors {count} logs at {address}; Ctrl-C ends it")
 
         run(create_app(opened, poll_seconds=poll), host=host, port=port, ready=ready)
+
+
+def log_init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The log's folder, absent or empty.")],
+    origin: Annotated[str, typer.Option("--origin", help="The log's name for ever: a URL without scheme.")],
+    authors: Annotated[
+        list[str] | None,
+        typer.Option("--author", metavar="VKEY|FILE", help="Whose entries it takes; repeatable, or edit authors.txt."),
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option("--policy", metavar="FILE", help="Witness, group and quorum lines (default: no witnesses)."),
+    ] = None,
+) -> None:
+    """\b
+        pd node log-init shared.log --origin log.example/shared --policy witnesses.txt --author AUTHOR.vkey
+        pd node log shared.log --port 8100
+
+    Make a log that several authors write to: a fresh key, a policy, an allowlist, an empty tree.
+
+    Printed is the log's verifier key: for its witnesses (pd witness add), and for the policies of whoever verifies.
+    authors.txt in the folder says whose entries are taken; a running log reads it anew when it changes.
+
+    Python: plausible.node.log.directory.make
+    """
+    from ..node.log.directory import make
+    from ..schemas.errors import SetupError
+    from .witness import read_keys
+
+    lines = None
+    if policy is not None:
+        try:
+            lines = policy.read_text("ascii")
+        except (OSError, UnicodeError) as error:
+            raise SetupError(f"{policy} cannot be read: {error}") from None
+    key = make(folder, origin, authors=read_keys(authors or []), policy=lines)
+    if lines is None:
+        output.note("without witnesses nothing dates the entries, and a restored backup would fork the log unnoticed")
+    output.result(key.verifier.encode())
+
+
+def log(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A log's folder, made by pd node log-init.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 lets the system choose.")] = 8100,
+) -> None:
+    """\b
+        pd node log-init shared.log --origin log.example/shared --author AUTHOR.vkey
+        pd node log shared.log --port 8100
+
+    Take entries of the allowed authors, sign heads over them, have them cosigned, and serve the log.
+
+    An entry is answered after it is durable. Put a web server with TLS before it. Ends with Ctrl-C or SIGTERM, after
+    the requests in hand, with everything published that was taken.
+
+    Python: plausible.node.log.service.create_app
+    """
+    from ..node.log.directory import open_log
+    from ..node.log.service import create_app
+    from ..node.serving import run
+
+    with open_log(folder) as opened:
+        if opened.keeper.trouble is not None:
+            output.note(opened.keeper.trouble)
+        allowed = len(opened.allowlist.authors.authors)
+
+        def ready(address: str) -> None:
+            output.note(f"{opened.config.origin} takes entries of {allowed} author keys at {address}; Ctrl-C ends it")
+
+        run(create_app(opened), host=host, port=port, ready=ready, stopping=opened.keeper.hurry)

@@ -8,8 +8,11 @@ client gets 503. SIGTERM and Ctrl-C stop taking requests, finish those in hand, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
 import socket
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from ..schemas.errors import PlausibleError, SetupError
@@ -99,8 +102,11 @@ def run(
     port: int,
     ready: Callable[[str], None] = lambda _address: None,
     head_seconds: float = HEAD_SECONDS,
+    stopping: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until interrupted; `ready` gets the address once it is listened on (port 0: the one the system chose).
+
+    `stopping` is called when the end has begun, before the requests in hand are waited for.
 
     Raises `SetupError` if the address is taken or the extra is missing.
     """
@@ -129,7 +135,41 @@ def run(
             limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+
+        class Server(uvicorn.Server):
+            """Tells when it begins to stop."""
+
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                stopping()
+                await super().shutdown(sockets)
+
+        with _ended_by_sigterm():
+            Server(config).run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Generator[None]:
+    """uvicorn sends itself a SIGTERM once more when it is done: let it end the block, not the process.
+
+    Whoever runs a service has state to close after it.
+    """
+
+    def end(_number: int, _frame: object) -> None:
+        raise _Ended
+
+    if threading.current_thread() is not threading.main_thread():  # there are no signals elsewhere
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with contextlib.suppress(_Ended):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Ended(BaseException):
+    """SIGTERM while no server handled it."""
 
 
 def _timed_protocol(seconds: float) -> type[asyncio.Protocol]:
