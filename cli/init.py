@@ -50,6 +50,9 @@ def init(
         bool,
         typer.Option("--vault-passphrase", help="Encrypt the vault with a passphrase. [asks, or PD_VAULT_PASSPHRASE]"),
     ] = False,
+    index: Annotated[
+        bool, typer.Option("--index", help="Keep the absence index up and sign it while the ledger is in use.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """\b
@@ -68,9 +71,14 @@ def init(
     With --vault-key or --vault-passphrase the private records are encrypted, and where the setting vault_key
     (PD_VAULT_KEY) or PD_VAULT_PASSPHRASE names the key. Commands take it from there, or ask on the terminal.
 
+    With --index the process that records also signs, when a head was witnessed, the root of the absence index, which
+    proofs that a picture is not in the log need (pd prove-absence).
+
     Python: plausible.ledger.Ledger.init
     """
     from ..ledger import Ledger
+    from ..ledger.config import INDEX_KEY
+    from ..ledger.keys.keyfile import read_key
     from ..ledger.layout import AUTHORS_FILE, POLICY_FILE
     from ..ledger.vault.vaultkey import PASSPHRASE_VARIABLE
     from ..schemas.errors import UsageError
@@ -93,6 +101,7 @@ def init(
         witnesses=names,
         witness_keys=witness_keys.value,
         vault_key=key,
+        index=index,
     ) as ledger:
         found: dict[str, Any] = {
             "folder": str(folder),
@@ -102,6 +111,7 @@ def init(
             "authors": str(folder / AUTHORS_FILE),
             "witnesses": list(dict.fromkeys(w.key.name for w in ledger.policy.witnesses)),
             "encrypted": key is not None,
+            "index": str(read_key(folder / INDEX_KEY).verifier) if index else None,
         }
         log_key = ledger.policy.logs[0].key.encode()
     if as_json:
@@ -113,6 +123,8 @@ def init(
     output.result(f"witnesses {', '.join(found['witnesses']) or 'none: nobody else says when something was logged'}")
     if lines is not None:
         output.result(f"log key   {log_key}  give it to every witness: pd witness add DIR KEY")
+    if index:
+        output.result(f"index key {found['index']}  for the index.policy of who wants proofs of absence")
     output.result(f"vault     {'encrypted' if key is not None else 'in the clear: pd vault encrypt'}")
     output.result(
         f"give verifiers {found['policy']} and {found['authors']}; serve {folder / 'public'} and nothing else"

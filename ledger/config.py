@@ -16,6 +16,10 @@
     state = "witnesses/notary.db"
     more_keys = ["keys/witness-notary-ml-dsa-44.key"]   # signs beside `key`, under the same name
 
+    [index]
+    follow = true            # the process that sequences keeps the absence index and signs it (absence/follow.py)
+    key = "keys/index.key"
+
 Unknown keys are refused: a misspelt option that silently does nothing is how durability gets lost. Paths are relative
 to the directory unless absolute. The file is trusted like the keys beside it.
 """
@@ -34,8 +38,9 @@ CONFIG_FILE = "log.toml"
 LAYOUT_VERSION = 1
 """Version of the directory layout and of both databases; a newer one is refused, never guessed at."""
 
-_TOP = {"version", "author", "origin", "log_keys", "successor", "sync", "spool", "batch", "witness"}
+_TOP = {"version", "author", "origin", "log_keys", "successor", "sync", "spool", "batch", "witness", "index"}
 _LOG_KEY = "keys/log.key"
+INDEX_KEY = "keys/index.key"
 SYNC_MODES = ("lazy", "strict")
 
 
@@ -72,6 +77,9 @@ class LedgerConfig:
     """Files of the keys that sign heads; two while one follows the other (logkeys.py)."""
     successor: str = ""
     """The origin of the log that continues this one (succession.py): then this one signs no more. Empty: it goes on."""
+    index_follow: bool = False
+    """Whether the process that sequences keeps the absence index up and signs it, with the key in this file."""
+    index_key: str = INDEX_KEY
 
     def to_toml(self) -> str:
         """The file's text. Whatever stands in it reads back the same."""
@@ -102,6 +110,9 @@ class LedgerConfig:
             ]
             if witness.more_keys:
                 lines.append(f"more_keys = [{', '.join(map(_quote, witness.more_keys))}]")
+        if self.index_follow or self.index_key != INDEX_KEY:
+            follow = "true" if self.index_follow else "false"
+            lines += ["", "[index]", f"follow = {follow}", f"key = {_quote(self.index_key)}"]
         return "\n".join(lines) + "\n"
 
     @classmethod
@@ -128,6 +139,11 @@ class LedgerConfig:
             raise SetupError(f"{path}: batch.entries is a number from 1 to 100000")
         if not isinstance(wait_ms, (int, float)) or isinstance(wait_ms, bool) or not 0 <= wait_ms <= 10_000:
             raise SetupError(f"{path}: batch.wait_ms is a number of milliseconds from 0 to 10000")
+        index = _table(table.get("index", {}), f"{path}: [index]")
+        _refuse_unknown(index, {"follow", "key"}, f"{path}: [index]")
+        follow = index.get("follow", False)
+        if not isinstance(follow, bool):
+            raise SetupError(f"{path}: index.follow is true or false")
         sync = _text(table, "sync", path, "lazy")
         if sync not in SYNC_MODES:
             raise SetupError(f'{path}: sync is "lazy" or "strict", not {sync!r}')
@@ -155,6 +171,8 @@ class LedgerConfig:
             witnesses=tuple(witnesses),
             log_keys=_texts(table, "log_keys", path) or (_LOG_KEY,),
             successor=_text(table, "successor", path) if "successor" in table else "",
+            index_follow=follow,
+            index_key=_text(index, "key", f"{path}: [index]", INDEX_KEY),
         )
 
     @classmethod

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..schemas.errors import EvidenceError, SetupError, UsageError
-from .config import CONFIG_FILE, LedgerConfig, WitnessConfig, ledger_path
+from .absence.note import KEY_SUFFIX
+from .config import CONFIG_FILE, INDEX_KEY, LedgerConfig, WitnessConfig, ledger_path
 from .entries.authors import Authors
 from .keys.authorkeys import AuthorKeys
 from .keys.keyfile import check_roles, read_key, write_key
@@ -65,6 +66,7 @@ def make_directory(
     witnesses: Sequence[str],
     witness_keys: str = "ed25519",
     vault_key: VaultKey | None = None,
+    index: bool = False,
 ) -> None:
     """Make a ledger directory at `path` (absent or empty); see `Ledger.init`."""
     with storage(f"making {path}"):
@@ -84,7 +86,12 @@ def make_directory(
         raise UsageError("witness names are letters, digits and ._/-, each used once")
     policy_text = _policy_text(policy, log_key, signers)
     with staged_folder(path, f"making {path}") as temporary:
-        _fill(temporary, author_key, log_key, signers, policy_text, vault_key)
+        _fill(temporary, author_key, log_key, signers, policy_text, vault_key, index)
+
+
+def write_index_key(folder: Path, origin: str) -> None:
+    """A fresh key for a log's absence index, where log.toml looks for it."""
+    write_key(folder / INDEX_KEY, SignerKey.generate(origin + KEY_SUFFIX, ED25519))
 
 
 def _fill(
@@ -94,6 +101,7 @@ def _fill(
     witnesses: Sequence[tuple[SignerKey, ...]],
     policy_text: bytes,
     vault_key: VaultKey | None,
+    index: bool,
 ) -> None:
     (folder / PUBLIC_FOLDER / CHECKPOINTS).mkdir(parents=True)
     (folder / "keys").mkdir(mode=0o700)
@@ -111,7 +119,9 @@ def _fill(
         with Witness.create(name, keys, folder / config.state) as witness:
             witness.add_log(log.name, [log.verifier])
         configs.append(config)
-    config = LedgerConfig(author=author.name, origin=log.name, witnesses=tuple(configs))
+    if index:
+        write_index_key(folder, log.name)
+    config = LedgerConfig(author=author.name, origin=log.name, witnesses=tuple(configs), index_follow=index)
     write_file(folder / CONFIG_FILE, config.to_toml().encode("utf-8"))
     write_file(folder / POLICY_FILE, policy_text)
     write_file(folder / AUTHORS_FILE, f"author {author.verifier}\n".encode())
@@ -186,5 +196,11 @@ def read_keys(path: Path, config: LedgerConfig) -> WriterKeys:
     roles = [("author", key.verifier.public) for key in authors.all]
     roles += [("log", log.verifier.public) for log in logs]
     roles += [(f"witness {key.name}", key.verifier.public) for keys in witnesses for key in keys]
+    index = read_key(ledger_path(path, config.index_key)) if config.index_follow else None
+    if index is not None:
+        if index.name != config.origin + KEY_SUFFIX or index.kind != ED25519:
+            name = config.origin + KEY_SUFFIX
+            raise SetupError(f"{path / CONFIG_FILE}: the key of [index] is an Ed25519 key named {name}")
+        roles.append(("index", index.verifier.public))
     check_roles(roles)
-    return WriterKeys(authors, logs, witnesses)
+    return WriterKeys(authors, logs, witnesses, index)

@@ -27,6 +27,7 @@ from ..schemas.errors import EvidenceError, PlausibleError, SetupError, UsageErr
 from ..schemas.record import REPLAY_FIELDS, Record
 from ..schemas.statement import SEED_EPOCH
 from ..schemas.text import parse_digest
+from .absence.follow import Status as IndexStatus
 from .config import LedgerConfig, ledger_path
 from .entries.authors import Authors
 from .entries.entry import Entry, parse_entry
@@ -124,6 +125,7 @@ class Ledger:
         witnesses: Sequence[str] = (),
         witness_keys: str = "ed25519",
         vault_key: VaultKey | Path | str | None = None,
+        index: bool = False,
     ) -> Self:
         """Make a ledger directory with fresh keys and open it.
 
@@ -132,7 +134,8 @@ class Ledger:
         majority), or the witness, group and quorum lines of a tlog-policy. Without witnesses the quorum is `none`.
         `witness_keys`: "ed25519", "ml-dsa-44" or "both" (then a witness's vote needs both of its signatures).
         With `vault_key` (a `VaultKey`, or the path of a key file), or where PD_VAULT_KEY or PD_VAULT_PASSPHRASE name
-        one, the vault is encrypted from the start.
+        one, the vault is encrypted from the start. With `index` the process that sequences keeps the absence index up
+        and signs it (absence/follow.py).
         """
         folder = Path(path)
         key = _vault_key(vault_key) or VaultKey.from_environment()
@@ -144,6 +147,7 @@ class Ledger:
             witnesses=witnesses,
             witness_keys=witness_keys,
             vault_key=key,
+            index=index,
         )
         return cls.open(folder, vault_key=key)
 
@@ -283,6 +287,12 @@ class Ledger:
     def counters(self) -> Counters:
         """What this process recorded, spooled and lost since it opened the ledger."""
         return self._writer_now().counters
+
+    @property
+    def index_status(self) -> IndexStatus | None:
+        """How far this process has kept the absence index up, and what is wrong; None where it does not."""
+        follower = None if self._writer is None else self._writer.index
+        return None if follower is None else follower.status
 
     # --- recording ---
 

@@ -110,12 +110,12 @@ def published(log: TiledLog) -> bytes | None:
     return log.source.fetch(INDEX_NOTE, MAX_NOTE_BYTES)
 
 
-def publish(public: Path, note: Note) -> None:
-    """Serve an index note from a log's `public/` folder."""
+def publish(public: Path, note: Note, *, sync: bool = True) -> None:
+    """Serve an index note from a log's `public/` folder; `sync`: durably."""
     path = public / INDEX_NOTE
     with storage(f"writing {path}"):
         path.parent.mkdir(exist_ok=True)
-        write_file(path, note.encode())
+        write_file(path, note.encode(), sync=sync)
 
 
 def prove_absence(

@@ -37,8 +37,14 @@ from .pages import ABSENCE_FILE, PageFile, Progress, remove_file
 from .trie import IndexMap
 
 _BATCH = 16 * WIDTH
+_SHARED = 16
+"""Keys that are added between two breaths."""
 UNWRITTEN_PAGES = 96 * 1024
 _BROKEN = f"{ABSENCE_FILE} contradicts itself; delete it, it is rebuilt"
+
+
+class Paused(Exception):  # noqa: N818  (named by what happened)
+    """Raised by a caller's `progress`: what was caught up so far is kept, and gone on from the next time."""
 
 
 @dataclass(slots=True)
@@ -61,6 +67,7 @@ class AbsenceStore:
     signer  who signs the roots: what is in the file counts only where this key signed it, and is signed when written
     anew    called with the reason when the file is of no use, which is then made from the first entry on; without it
             that is an error
+    breathe called between entries, by who shares the interpreter; `progress` is then called after each bundle
     """
 
     def __init__(
@@ -70,7 +77,9 @@ class AbsenceStore:
         lazy: bool = False,
         signer: SignerKey | None = None,
         anew: Callable[[str], None] | None = None,
+        breathe: Callable[[], None] | None = None,
     ) -> None:
+        self._breathe = breathe
         self._path = path
         self._lazy = lazy
         self._signer = signer
@@ -95,6 +104,8 @@ class AbsenceStore:
             except sqlite3.Error as error:
                 self._drop()
                 raise SetupError(f"{ABSENCE_FILE} failed: {error}; delete it, it is rebuilt") from error
+            except Paused:
+                raise
             except BaseException:
                 self._drop()
                 raise
@@ -111,7 +122,7 @@ class AbsenceStore:
             if self._view is not None and self._view.file is not None:
                 try:
                     self._flush(self._view, origin)
-                except sqlite3.Error:
+                except (sqlite3.Error, Unfit):
                     self._drop()
                 else:
                     self._view.file.end()
@@ -121,7 +132,7 @@ class AbsenceStore:
         with self._lock:
             view, self._view = self._view, None
             if view is not None and view.file is not None:
-                with contextlib.closing(view.file), contextlib.suppress(sqlite3.OperationalError):
+                with contextlib.closing(view.file), contextlib.suppress(sqlite3.Error, Unfit):
                     if origin is not None or self._signer is None:
                         self._flush(view, origin or "")
 
@@ -153,9 +164,10 @@ class AbsenceStore:
             view = self._former(view, log, checkpoint)
         if view.edge.size:
             _require_history(view, log, checkpoint)
+        batch = _BATCH if self._breathe is None else WIDTH
         while view.edge.size < size:
             try:
-                _take(view, log, min(size, (view.edge.size // _BATCH + 1) * _BATCH), size)
+                _take(view, log, min(size, (view.edge.size // batch + 1) * batch), size, self._breathe)
                 last = view.edge.size >= size
                 due = view.writes and view.file is not None and view.file.unwritten > UNWRITTEN_PAGES
                 if last or due:
@@ -171,7 +183,11 @@ class AbsenceStore:
                 self._drop()  # nothing can be written here: make it in memory
                 view = self._view = _View(IndexMap(MemoryPages()), CompactRange())
             if progress is not None:
-                progress(view.edge.size, size)
+                try:
+                    progress(view.edge.size, size)
+                except Paused:
+                    _require_root(view, log, checkpoint)  # `close` may write it
+                    raise
         _require_root(view, log, checkpoint)
         return view
 
@@ -300,7 +316,7 @@ def _require_root(view: _View, log: TiledLog, checkpoint: Checkpoint) -> None:
         ) from None
 
 
-def _take(view: _View, log: TiledLog, end: int, size: int) -> None:
+def _take(view: _View, log: TiledLog, end: int, size: int, breathe: Callable[[], None] | None) -> None:
     """Index the entries from the edge to `end` of a tree of `size`; the edge moves along."""
     items: list[tuple[bytes, int]] = []
     start = view.edge.size
@@ -309,4 +325,11 @@ def _take(view: _View, log: TiledLog, end: int, size: int) -> None:
             if start <= place < end:
                 view.edge.append(hash_leaf(leaf))
                 items += [(key, place) for key in leaf_keys(leaf)]
-    view.index.add(items)
+                if breathe is not None:
+                    breathe()
+    if breathe is None:
+        view.index.add(items)
+        return
+    for start in range(0, len(items), _SHARED):
+        view.index.add(items[start : start + _SHARED])
+        breathe()

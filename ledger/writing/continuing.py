@@ -21,7 +21,7 @@ from ..config import CONFIG_FILE, LedgerConfig, WitnessConfig, ledger_path
 from ..entries.entry import MAX_ENTRY_BYTES
 from ..keys.authorkeys import AuthorKeys
 from ..keys.keyfile import read_key, write_key
-from ..layout import AUTHOR_KEY, AUTHORS_FILE, LOG_KEY, POLICY_FILE, read_directory
+from ..layout import AUTHOR_KEY, AUTHORS_FILE, LOG_KEY, POLICY_FILE, read_directory, write_index_key
 from ..ledger import Ledger
 from ..merkle.public import CHECKPOINT, CHECKPOINTS, PUBLIC_FOLDER
 from ..merkle.tree import EMPTY_ROOT, hash_leaf
@@ -129,7 +129,10 @@ def _fill(folder: Path, new: Path, old: Path, log: SignerKey, carried: bytes, va
         key, *more = (os.path.relpath(file.resolve(), new.resolve()) for file in files)
         place = os.path.relpath(ledger_path(old, item.state).resolve(), new.resolve())
         witnesses.append(WitnessConfig(item.name, key, place, tuple(more)))
-    config = LedgerConfig(author=author.name, origin=log.name, witnesses=tuple(witnesses))
+    follow = contents.config.index_follow
+    if follow:
+        write_index_key(folder, log.name)
+    config = LedgerConfig(author=author.name, origin=log.name, witnesses=tuple(witnesses), index_follow=follow)
     write_file(folder / CONFIG_FILE, config.to_toml().encode("utf-8"))
     write_file(folder / POLICY_FILE, _policy(contents.policy, log))
     write_file(folder / AUTHORS_FILE, contents.authors.source)

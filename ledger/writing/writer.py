@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...schemas.errors import EvidenceError, PeerError, PlausibleError, SetupError, UsageError
+from ..absence.follow import Follower
 from ..config import LedgerConfig, ledger_path
 from ..entries.entry import parse_entry
 from ..entries.statements import says
@@ -74,6 +75,8 @@ class WriterKeys:
     logs: tuple[SignerKey, ...]
     witnesses: tuple[tuple[SignerKey, ...], ...]
     """The keys of each witness of log.toml, in its order."""
+    index: SignerKey | None = None
+    """The key that signs the absence index, if log.toml wants it kept up."""
 
 
 @dataclass(slots=True)
@@ -150,6 +153,8 @@ class Writer:
         self._spool_warned = False
         self._held: RolledBack | None = None
         self._trouble: str | None = None
+        self.index: Follower | None = None
+        """What keeps the absence index up, where this process sequences and log.toml wants it."""
         try:
             if self._lock.acquire():
                 self._become_sequencer()
@@ -274,6 +279,8 @@ class Writer:
     def before_fork(self) -> None:
         """Bring the thread to rest and close every database: SQLite's locks must not be inherited."""
         self._busy.acquire()
+        if self.index is not None:
+            self.index.suspend()
         for witness in self._witnesses:
             witness.close()
         self.vault.db.suspend()
@@ -285,6 +292,8 @@ class Writer:
         self.vault.db.resume()
         if self._sequencer is not None:
             self._sequencer.replace_witnesses(self._open_witnesses())
+        if self.index is not None:
+            self.index.resume()
         self._busy.release()
 
     def forget(self) -> None:
@@ -616,6 +625,15 @@ class Writer:
             strict=self._config.sync == "strict",
             breathe=self._breathe,
         )
+        if self._keys.index is not None:
+            self.index = Follower(
+                self._directory,
+                signer=self._keys.index,
+                policy=self._policy,
+                strict=self._config.sync == "strict",
+                witnessed=lambda: self.progress.witnessed,
+                busy=lambda: bool(self._queue) or self._busy.locked(),
+            )
 
     def _look_held(self) -> None:
         """Tell those who wait, and once whoever looks at warnings, that nothing gets a place in the log here."""
@@ -663,6 +681,8 @@ class Writer:
         self.progress.stop(error)
 
     def _release(self) -> None:
+        if self.index is not None:
+            self.index.close()
         if self._sequencer is not None:
             self._sequencer.close()
         for witness in self._witnesses:
