@@ -6,6 +6,8 @@ chains      state.db: the authors' chains beside the log, and one transaction th
 fairness    the bounded queue in front of it, a turn for each author
 keeper      the thread: requests, one durable commit for many, heads, cosignatures
 requests    bodies and answers, byte for byte
+lookup      entries about a picture with their proofs, or the proof that there is none
+similar     lookup by perceptual hash, for whom the developer allows
 readiness   whether what is served holds
 service     the HTTP side; the reads are the static files of node/server.py
 """

@@ -34,11 +34,14 @@ from ..settings import quoted, read_table
 from .allowlist import Allowlist
 from .chains import ChainStore
 from .keeper import Keeper
+from .lookup import Finder
+from .similar import Similar
 
 CONFIG = "service.toml"
 LOG_KEY = "keys/log.key"
+INDEX_KEY = "keys/index.key"
 SYNC_MODES = ("lazy", "strict")
-_FIELDS = {"origin", "keys", "sync", "refresh_seconds", "max_age_seconds"}
+_FIELDS = {"origin", "keys", "sync", "refresh_seconds", "max_age_seconds", "index_key", "similar"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,10 @@ class LogConfig:
     sync: str = "lazy"
     refresh: int = 3600
     max_age: int = 3 * 3600
+    index_key: str = ""
+    """The key that signs the absence index; empty: the log signs none."""
+    similar: tuple[str, str] | None = None
+    """(file of perceptual hashes, file of the token that who asks must bring); None: nobody can ask."""
 
     def to_toml(self) -> str:
         """The file's text."""
@@ -64,6 +71,9 @@ class LogConfig:
                 "# an idle head is cosigned again after refresh_seconds; /readyz fails above max_age_seconds",
                 f"refresh_seconds = {self.refresh}",
                 f"max_age_seconds = {self.max_age}",
+                *([f"index_key = {quoted(self.index_key)}"] if self.index_key else []),
+                "# lookup by perceptual hash, for who brings the token (off): hashes is lines of INDEX PDQ",
+                *(_similar_lines(self.similar)),
                 "",
             ]
         )
@@ -79,7 +89,9 @@ class LogConfig:
             keys=_texts(table, "keys", path),
             sync=_one_of(table, "sync", SYNC_MODES, path),
             refresh=_seconds(table, "refresh_seconds", cls.refresh, path),
-            max_age=_seconds(table, "max_age_seconds", cls.max_age, path),
+            max_age=_seconds(table, "max_age_seconds", LogConfig.max_age, path),
+            index_key=_text(table, "index_key", path) if "index_key" in table else "",
+            similar=_similar(table, path),
         )
 
 
@@ -108,11 +120,12 @@ def make(folder: Path, origin: str, *, authors: Sequence[VerifierKey] = (), poli
         (temporary / PUBLIC_FOLDER / CHECKPOINTS).mkdir(parents=True)
         (temporary / "keys").mkdir(mode=0o700)
         write_key(temporary / LOG_KEY, key)
+        write_key(temporary / INDEX_KEY, SignerKey.generate(f"{origin}/index", ED25519))
         write_file(temporary / POLICY_FILE, lines.encode())
         write_file(temporary / AUTHORS_FILE, allowed.encode())
         note = Checkpoint(origin, 0, EMPTY_ROOT).sign(key).encode()
         ChainStore.create_chains(temporary / STATE_FILE, head=Head(0, EMPTY_ROOT, note), origin=origin)
-        write_file(temporary / CONFIG, LogConfig(origin).to_toml().encode())
+        write_file(temporary / CONFIG, LogConfig(origin, index_key=INDEX_KEY).to_toml().encode())
         sync_folder(temporary)
     return key
 
@@ -126,6 +139,8 @@ class OpenLog:
     policy: Policy
     allowlist: Allowlist
     keeper: Keeper
+    finder: Finder
+    similar: Similar | None
 
     @property
     def public(self) -> Path:
@@ -151,6 +166,8 @@ def open_log(folder: Path) -> Generator[OpenLog]:
         raise SetupError(f"{folder / CONFIG} names the log {config.origin}, its key has another name")
     allowlist = Allowlist(folder / AUTHORS_FILE)
     roles = [("log", key.verifier.public) for key in keys]
+    index_key = read_key(folder / config.index_key) if config.index_key else None
+    roles += [("index", index_key.verifier.public)] if index_key is not None else []
     roles += [("author", author.key.public) for author in allowlist.authors.authors]
     check_roles(roles)
     if config.origin not in {log.key.name for log in policy.logs}:
@@ -178,7 +195,10 @@ def open_log(folder: Path) -> Generator[OpenLog]:
         )
         keeper = Keeper(log, store, allowlist, refresh=config.refresh)
         stack.callback(keeper.close)
-        yield OpenLog(folder, config, policy, allowlist, keeper)
+        finder = Finder(folder, folder / PUBLIC_FOLDER, policy, index_key)
+        stack.callback(finder.close)
+        similar = None if config.similar is None else Similar(*(folder / name for name in config.similar))
+        yield OpenLog(folder, config, policy, allowlist, keeper, finder, similar)
 
 
 def _text(table: dict[str, Any], name: str, path: Path) -> str:
@@ -193,6 +213,21 @@ def _texts(table: dict[str, Any], name: str, path: Path) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):  # pyright: ignore[reportUnknownVariableType]
         raise SetupError(f"{path}: {name} is a list of texts")
     return tuple(str(item) for item in value)  # pyright: ignore[reportUnknownVariableType]
+
+
+def _similar(table: dict[str, Any], path: Path) -> tuple[str, str] | None:
+    value = table.get("similar")
+    if value is None:
+        return None
+    if not isinstance(value, dict) or set(value) != {"hashes", "token"}:  # pyright: ignore[reportUnknownArgumentType]
+        raise SetupError(f"{path}: [similar] has hashes and token, two files")
+    return _text(value, "hashes", path), _text(value, "token", path)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _similar_lines(similar: tuple[str, str] | None) -> list[str]:
+    names = similar or ("similar.txt", "keys/similar.token")
+    lines = ["[similar]", f"hashes = {quoted(names[0])}", f"token = {quoted(names[1])}"]
+    return lines if similar is not None else [f"# {line}" for line in lines]
 
 
 def _one_of(table: dict[str, Any], name: str, allowed: tuple[str, ...], path: Path) -> str:

@@ -4,6 +4,7 @@
                                 202 the receipt, if what was waited for did not come in time;
                                 400 malformed, 403 whose entries are not taken, 409 the chain's head (fork or gap),
                                 413 large, 408 slow, 422 never acceptable, 429 full queue, 503 nothing can be stored
+    GET  /lookup, /similar      entries about a picture with proofs, or none (lookup.py, similar.py)
     GET  /healthz, /readyz      alive; serving a checkpoint whose signatures hold and are not too old
     GET  anything else          the log's static files (server.py)
 
@@ -27,7 +28,7 @@ from ...ledger.notes.checkpoint import Checkpoint
 from ...ledger.notes.note import Note
 from ...ledger.notes.proof import make_proof
 from ...schemas.errors import EvidenceError, PlausibleError, SetupError
-from ..server import answer_file
+from ..server import SHORT, answer_file
 from ..serving import BODY_SECONDS, BodyRefused, read_body, route
 from ..serving import text_answer as answer
 from .chains import OutOfStep, Refused
@@ -136,8 +137,34 @@ def create_app(log: OpenLog, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
     def one(body: bytes) -> tuple[bytes, ...]:
         return (body,)
 
+    def lookup(request: Request) -> Response:
+        try:
+            return answer(200, log.finder.answer(request.query_params), JSON, **{"Cache-Control": SHORT})
+        except EvidenceError as error:
+            return answer(400, str(error))
+        except PlausibleError as error:
+            return answer(503, str(error), **_AGAIN)
+
+    def similar(request: Request) -> Response:
+        if log.similar is None:
+            return answer(404, "this log answers nobody about perceptual hashes")
+        if not log.similar.allows(request.headers.get("authorization", "")):
+            return answer(401, "ask the log's operator", **{"WWW-Authenticate": "Bearer"})
+        try:
+            return answer(200, log.similar.answer(request.query_params), JSON, **{"Cache-Control": "no-store"})
+        except EvidenceError as error:
+            return answer(400, str(error))
+        except PlausibleError as error:
+            return answer(503, str(error), **_AGAIN)
+
     def files(path: str) -> Response:
         return answer_file(reader.source, path)
+
+    def threaded(handler: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(request: Request) -> Response:
+            return await asyncio.to_thread(handler, request)
+
+        return route(handle)
 
     def healthz() -> Response:
         return answer(200, "alive")
@@ -148,6 +175,8 @@ def create_app(log: OpenLog, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
 
     app.add_api_route("/entry", posted(MAX_ENTRY_BYTES, one), methods=["POST"], response_model=None)
     app.add_api_route("/entries", posted(MAX_BATCH_BYTES, read_batch), methods=["POST"], response_model=None)
+    app.add_api_route("/lookup", threaded(lookup), methods=["GET"], response_model=None)
+    app.add_api_route("/similar", threaded(similar), methods=["GET"], response_model=None)
     app.add_api_route("/healthz", healthz, methods=["GET", "HEAD"], response_model=None)
     app.add_api_route("/readyz", readyz, methods=["GET", "HEAD"], response_model=None)
     app.add_api_route("/{path:path}", files, methods=["GET", "HEAD"], response_model=None)

@@ -477,7 +477,7 @@ def test_making_and_settings(tmp_path: Path) -> None:
         make(tmp_path / "other", "a b")
     with pytest.raises(UsageError, match="cannot be used"):
         make(tmp_path / "other", ORIGIN, policy="quorum nobody")
-    assert LogConfig.read(folder) == LogConfig(ORIGIN)
+    assert LogConfig.read(folder) == LogConfig(ORIGIN, index_key="keys/index.key")
     text = (folder / "service.toml").read_text()
     for wrong in ("version = 2\n", text + "colour = 1\n", text.replace('"lazy"', '"never"'), text.replace("3600", "0")):
         (folder / "service.toml").write_text(wrong)
