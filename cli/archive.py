@@ -36,17 +36,16 @@ def archive(
 
     The first kept checkpoint that covers an entry dates it: by the time it names, the quorum of witnesses had seen the
     entry's place in the log. Each is held against the policy (an own ledger's, unless --policy gives another) and the
-    tiles. A served log lists nothing: only the one of its own size is asked for. Exit code 1: one is false; 5: one
-    does not meet the policy; 4: one cannot be read.
+    tiles. A served log that lists no sizes (any static server) is asked only for the one of its own size. Exit code 1:
+    one is false; 5: one does not meet the policy; 4: one cannot be read.
 
     Python: plausible.ledger.storage.archive.walk_archive
     """
-    from ..ledger.storage.archive import dated_by, sizes_of, walk_archive
+    from ..ledger.storage.archive import dating, sizes_of, walk_archive
 
     with _log(ledger, policy) as (log, chosen):
         if which is not None:
-            size = dated_by(log, _index(ledger, which), chosen).size
-            found = [kept for kept in walk_archive(log, chosen, sizes_of(log)) if kept.size == size]
+            found = [dating(log, _index(ledger, which), chosen)]
             more = 0
         else:
             sizes = [size for size in sizes_of(log) if size >= start]

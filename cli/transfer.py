@@ -38,7 +38,7 @@ def export(
 
     Every file is verified before it goes out; a damaged log ends the export (run `pd fsck`) and leaves no file. The
     same log under the same checkpoint gives the same bytes. The checkpoint is held against --policy, or an own
-    ledger's. A served log does not list its kept checkpoints, so only that of its own size is in an export of one.
+    ledger's. Of a served log that lists no sizes (any static server) only the kept checkpoint of its own size goes out.
 
     --private adds the state and the vault of an own ledger that nobody writes to (`pd vault backup` for one in use).
 

@@ -7,6 +7,7 @@ server at the wrong folder. Nothing served here is believed because it was serve
     checkpoint, checkpoint.pending,
     index/latest                        text/plain, cached for two seconds
     checkpoints/SIZE                    text/plain, immutable
+    checkpoints/sizes                   text/plain, the sizes above, one a line; cached for two seconds
     tile/L/N[.p/W], tile/entries/...    application/octet-stream, immutable
 """
 
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from ..ledger.merkle.reader import DirectorySource, Source
 from ..ledger.merkle.tiles import MAX_BUNDLE_BYTES, parse_path
+from ..ledger.storage.archive import LISTING, listing
 from ..schemas.errors import EvidenceError, SetupError
 from . import serving
 
@@ -36,7 +38,7 @@ TEXT, BINARY = "text/plain; charset=utf-8", "application/octet-stream"
 
 def describe(path: str) -> tuple[str, str] | None:
     """(content type, cache control) of a served path, or None if the log has no file of that form."""
-    if path in _HEADS:
+    if path in _HEADS or path == LISTING:
         return TEXT, SHORT
     if _KEPT.fullmatch(path):
         return TEXT, IMMUTABLE
@@ -63,7 +65,10 @@ def answer_file(source: Source, path: str) -> Response:
     common = {"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
     kind = describe(path)
     try:
-        data = source.fetch(path, MAX_BUNDLE_BYTES) if kind else None
+        if path == LISTING and isinstance(source, DirectorySource):
+            data = listing(source.folder)
+        else:
+            data = source.fetch(path, MAX_BUNDLE_BYTES) if kind else None
     except (EvidenceError, SetupError):  # a link that leads out, a folder or socket of that name
         data = None
     if kind is None or data is None:

@@ -15,6 +15,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from ...schemas.errors import EvidenceError, PeerError, PlausibleError, PolicyError, SetupError, UsageError
@@ -26,6 +27,10 @@ from ..notes.note import Note
 from ..notes.policy import AcceptedCheckpoint, Policy
 from ..notes.wire import parse_decimal
 from .disk import storage, sync_folder
+
+LISTING = f"{CHECKPOINTS}/sizes"
+"""Where a served log lists the sizes of its kept checkpoints."""
+_MAX_LISTING = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +64,27 @@ def kept_sizes(folder: Path) -> list[int]:
     return sorted(sizes)
 
 
+def listing(folder: Path) -> bytes:
+    """What a log serves as `checkpoints/sizes`: its kept sizes, ascending, one a line."""
+    return "".join(f"{size}\n" for size in kept_sizes(folder)).encode()
+
+
 def sizes_of(log: TiledLog) -> list[int]:
-    """The kept sizes of a log: all of a folder; of a served log, which lists nothing, the one of its own checkpoint."""
+    """The kept sizes of a log, ascending: those in its folder, or those that a served log lists.
+
+    One that lists nothing (C2SP knows no list, and a static server serves files only) is asked for the one of its own
+    checkpoint. A list is believed for nothing: what it names is fetched and checked, what it leaves out dates nothing.
+    """
     if isinstance(log.source, DirectorySource):
         return kept_sizes(log.source.folder)
+    try:
+        data = log.source.fetch(LISTING, _MAX_LISTING)
+        if data is not None:
+            sizes = [parse_decimal(line, "a kept size") for line in data.decode("ascii").splitlines()]
+            if all(a < b for a, b in pairwise(sizes)):
+                return sizes
+    except (EvidenceError, PeerError, UnicodeDecodeError):
+        pass  # some other page of that name
     try:
         size = Checkpoint.parse(Note.parse(log.checkpoint_bytes()).text).size
         log.checkpoint_bytes(f"{CHECKPOINTS}/{size}")
@@ -114,6 +136,16 @@ def dated_by(log: TiledLog, index: int, policy: Policy) -> AcceptedCheckpoint:
     raise trouble or UsageError(f"no witnessed checkpoint covers entry {index} yet")
 
 
+def dating(log: TiledLog, index: int, policy: Policy) -> Kept:
+    """`dated_by`, with the entries that this checkpoint is the first to cover."""
+    found = dated_by(log, index, policy)
+    for size in reversed(sizes_of(log)):
+        if size <= index:
+            with contextlib.suppress(EvidenceError, PolicyError, PeerError):
+                return Kept(check_kept(log, size, policy).size, found.size, found, None)
+    return Kept(0, found.size, found, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Thinned:
     """What thinning did or would do: sizes dropped, sizes kept, and the seconds an entry may be dated later."""
@@ -159,4 +191,16 @@ def thin(
     return Thinned(tuple(dropped), tuple(size for size in sizes if size not in gone), seconds)
 
 
-__all__ = ["Kept", "Thinned", "check_kept", "dated_by", "kept_sizes", "sizes_of", "thin", "walk_archive"]
+__all__ = [
+    "LISTING",
+    "Kept",
+    "Thinned",
+    "check_kept",
+    "dated_by",
+    "dating",
+    "kept_sizes",
+    "listing",
+    "sizes_of",
+    "thin",
+    "walk_archive",
+]

@@ -59,7 +59,7 @@ def export_log(
 ) -> Exported:
     """Write a whole log to `out`: the same checkpoint and kept checkpoints give the same bytes.
 
-    `log` may be near or far; a served one lists no kept checkpoints, so only that of its own size goes out. Raises
+    `log` may be near or far; of a served one that lists no kept checkpoints only that of its own size goes out. Raises
     `PolicyError` if the policy is not met, `EvidenceError` for the first file that does not hash into the checkpoint,
     `PeerError` for one that is missing. What was written up to then is no export: it lacks its end.
     """

@@ -7,17 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from plausible.ledger.notes.policy import Policy
 from plausible.ledger.notes.proof import TlogProof
 
 from tests.ledger.studio import make, picture
 
 
-def build(path: Path) -> Path:
+def build(path: Path, count: int = 300) -> Path:
     with make(path) as ledger:
         for number in range(4):
             ledger.append(image=picture(number), model="m").wait("witnessed", 20)
-        for number in range(4, 300):
+        for number in range(4, count):
             ledger.append(image=picture(number, 5), model="m")
     return path
 
@@ -44,6 +45,27 @@ def test_dates_and_space(pd: Callable[..., Any], tmp_path: Path) -> None:
     assert pd("gc", ledger, "--json").document()["files"] == 0
     assert pd("fsck", ledger).code == 0
     assert pd("gc", ledger, "--thin", "3600", "--json").document()["checkpoints_dropped"] == []
+
+
+def test_a_served_log_lists_what_it_keeps_and_is_believed_for_nothing(
+    pd: Callable[..., Any], tmp_path: Path, serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = build(tmp_path / "a.ledger", 6)
+    near = pd("log", "archive", "--ledger", ledger, "--json").document()
+    trust = ("--policy", ledger / "policy.txt")
+    with serve(ledger) as address:
+        assert pd("log", "archive", "--ledger", address, *trust, "--json").document() == near
+        one = pd("log", "archive", "3", "--ledger", address, *trust, "--json").document()["kept"]
+        assert one == [next(row for row in near["kept"] if row["size"] > 3)]
+        assert pd("export", "a.tar", "--ledger", address, *trust).code == 0
+        assert pd("export", "b.tar", "--ledger", ledger).code == 0
+        assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+        # a list that is none, as of a server that answers everything with a page; and one with a size that is not kept
+        last = [row["size"] for row in near["kept"]][-1]
+        for text, sizes, code in (("<html>", [last], 0), ("7\n3\n", [last], 0), ("3\n290000\n", [3, 290000], 4)):
+            monkeypatch.setattr("plausible.node.server.listing", lambda _folder, text=text: text.encode())
+            told = pd("log", "archive", "--ledger", address, *trust, "--json")
+            assert ([row["size"] for row in told.document()["kept"]], told.code) == (sizes, code)
 
 
 def test_who_vouches_must_be_named_for_a_copy(pd: Callable[..., Any], tmp_path: Path) -> None:

@@ -39,6 +39,12 @@ def test_the_logs_files_come_with_their_type_and_lifetime(
     assert head.headers["content-length"] == str(len(answer.content))
 
 
+def test_the_kept_sizes_are_listed(served: str, public_ledger: Path) -> None:
+    answer = httpx.get(f"{served}/checkpoints/sizes")
+    assert (answer.status_code, answer.text, answer.headers["cache-control"]) == (200, "300\n", SHORT)
+    assert not (public_ledger / "public/checkpoints/sizes").exists()
+
+
 @pytest.mark.parametrize(
     "path",
     [
