@@ -73,7 +73,7 @@ def _python() -> list[Finding]:
 _BASE = ("cryptography", "httpx", "jinja2", "numpy", "pillow", "pydantic", "rfc8785", "rich", "sqlite-utils", "typer")
 _EXTRAS = (
     ("attribution", ("torch", "safetensors", "scipy", "pdqhash", "matplotlib"), "replay, changed copies, inversion"),
-    ("node", ("fastapi", "uvicorn"), "pd node serve"),
+    ("node", ("fastapi", "prometheus-client", "uvicorn"), "pd node"),
 )
 
 

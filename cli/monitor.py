@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import output, sources
+from .operations import operating
 from .options import JsonOption
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def run(
     import signal
     import threading
 
+    from ..node.gauges import of_monitor
     from ..node.monitor.service import open_monitor
 
     def report(outcome: Outcome) -> None:
@@ -180,7 +182,8 @@ def run(
             before = [signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)]
             output.note(f"following {len(monitor.config.logs)} logs; Ctrl-C ends it")
             try:
-                code = monitor.follow(report, stop)
+                with operating("monitor", lambda: of_monitor(monitor.config, monitor.state)):
+                    code = monitor.follow(report, stop)
             finally:
                 for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
                     signal.signal(number, handler)

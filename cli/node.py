@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from . import output
+from .operations import HostOption, PortOption, address, operating
 
 
 def serve(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A ledger, or its public/ folder.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 lets the system choose.")] = 8080,
+    host: HostOption = None,
+    port: PortOption = None,
 ) -> None:
     """\b
         pd node serve studio.ledger --port 8080
@@ -25,18 +26,21 @@ def serve(
 
     Python: plausible.node.server.run
     """
+    from ..node.gauges import of_public
     from ..node.server import public_folder, run
 
     def ready(address: str) -> None:
         output.note(f"serving {public_folder(folder)} at {address}; Ctrl-C ends it")
 
-    run(folder, host=host, port=port, ready=ready)
+    where, number = address(host, port, 8080)
+    with operating("log", lambda: of_public(public_folder(folder))):
+        run(folder, host=where, port=number, ready=ready)
 
 
 def witness(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A witness's folder, made by pd witness init.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 lets the system choose.")] = 8101,
+    host: HostOption = None,
+    port: PortOption = None,
 ) -> None:
     """\b
         pd witness init notary --name witness.example/notary
@@ -49,6 +53,7 @@ def witness(
 
     Python: plausible.node.witness.service.create_app
     """
+    from ..node.gauges import of_witness
     from ..node.serving import run
     from ..node.witness.directory import open_witness
     from ..node.witness.service import create_app
@@ -63,13 +68,15 @@ def witness(
         def ready(address: str) -> None:
             output.note(f"{opened.name} watches {watched} logs at {address}; Ctrl-C ends it")
 
-        run(create_app(opened), host=host, port=port, ready=ready)
+        where, number = address(host, port, 8101)
+        with operating("witness", lambda: of_witness(opened)):
+            run(create_app(opened), host=where, port=number, ready=ready)
 
 
 def mirror(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A mirror's folder, made by pd mirror init.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 lets the system choose.")] = 8102,
+    host: HostOption = None,
+    port: PortOption = None,
     poll: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often a log is looked at.")] = 5.0,
 ) -> None:
     """\b
@@ -83,6 +90,7 @@ def mirror(
 
     Python: plausible.node.mirror.service.create_app
     """
+    from ..node.gauges import of_mirror
     from ..node.mirror.directory import locked
     from ..node.mirror.mirror import Mirror
     from ..node.mirror.service import create_app
@@ -98,7 +106,9 @@ def mirror(
         def ready(address: str) -> None:
             output.note(f"{opened.name} mirrors {count} logs at {address}; Ctrl-C ends it")
 
-        run(create_app(opened, poll_seconds=poll), host=host, port=port, ready=ready)
+        where, number = address(host, port, 8102)
+        with operating("mirror", lambda: of_mirror(opened)):
+            run(create_app(opened, poll_seconds=poll), host=where, port=number, ready=ready)
 
 
 def log_init(
@@ -142,8 +152,8 @@ def log_init(
 
 def log(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A log's folder, made by pd node log-init.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 lets the system choose.")] = 8100,
+    host: HostOption = None,
+    port: PortOption = None,
 ) -> None:
     """\b
         pd node log-init shared.log --origin log.example/shared --author AUTHOR.vkey
@@ -156,6 +166,7 @@ def log(
 
     Python: plausible.node.log.service.create_app
     """
+    from ..node.gauges import of_log
     from ..node.log.directory import open_log
     from ..node.log.service import create_app
     from ..node.serving import run
@@ -168,4 +179,6 @@ def log(
         def ready(address: str) -> None:
             output.note(f"{opened.config.origin} takes entries of {allowed} author keys at {address}; Ctrl-C ends it")
 
-        run(create_app(opened), host=host, port=port, ready=ready, stopping=opened.keeper.hurry)
+        where, number = address(host, port, 8100)
+        with operating("log", lambda: of_log(opened)):
+            run(create_app(opened), host=where, port=number, ready=ready, stopping=opened.keeper.hurry)

@@ -56,6 +56,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("inception", "path", None, "Inception weights (safetensors) for 004's feature distance"),
     Setting("max_age", "number", None, "absence counts only under a checkpoint at most so many seconds old"),
     Setting("vault_key", "path", None, "key file of an encrypted vault (a passphrase: PD_VAULT_PASSPHRASE)"),
+    Setting("host", "word", "127.0.0.1", "where services listen"),
+    Setting("port", "word", None, "the port services listen on; each has a default of its own"),
+    Setting("metrics", "word", None, "HOST:PORT of a service's Prometheus metrics"),
+    Setting("log_format", "word", "text", "log lines of services: `text` or `json`"),
+    Setting("log_level", "word", "warning", "log lines of services: `debug`, `info`, `warning`, `error`"),
     Setting("device", "word", "cpu", "where generators run: `cpu`, `cuda`, `cuda:1`, `mps`"),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}

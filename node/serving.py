@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from ..schemas.errors import PlausibleError, SetupError
+from .observing import observe
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -127,9 +128,9 @@ def run(
         bound = listener.getsockname()[1]
         ready(f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}")
         config = uvicorn.Config(
-            app,
+            observe(app),
             http=_timed_protocol(head_seconds),
-            log_level="warning",
+            log_config=None,
             access_log=False,
             server_header=False,
             limit_concurrency=CONNECTIONS,

@@ -75,6 +75,16 @@ class Monitor:
         return worst_exit(codes.values())
 
     def _look(self, log: WatchedLog) -> Outcome:
+        outcome = self._looked(log)
+        fields = {"origin": outcome.origin, "entries": outcome.size, "exit_code": outcome.exit_code}
+        _log.info("look", extra={"fields": fields})
+        for finding in outcome.findings:
+            _log.info("%s", finding.what, extra={"fields": {
+                "origin": outcome.origin, "kind": finding.kind.value, "place": finding.place,
+            }})  # fmt: skip
+        return outcome
+
+    def _looked(self, log: WatchedLog) -> Outcome:
         try:
             return Watch(self.config, log, self.state).look()
         except PlausibleError as error:
