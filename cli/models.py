@@ -21,6 +21,9 @@ def add(
         Path, typer.Argument(metavar="FOLDER", help="manifest.json, weights.safetensors, calibrations/.")
     ],
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Its name here. [default: the folder's]")] = None,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="Register a generator that can be logged but not replayed or inverted.")
+    ] = False,
     ledger: LedgerFolder = None,
 ) -> None:
     """\b
@@ -29,7 +32,8 @@ def add(
     Register a model: copy its folder in and log the digest of its manifest.
 
     Generations count only for models registered before them. A name keeps its digest for ever; a changed model gets a
-    new name.
+    new name. Where torch and the architecture are installed, the generator is tried first: finite weights, its shape
+    and range, pictures that depend on the latent and nothing else, a gradient.
 
     Python: plausible.ledger.Ledger.register_model
     """
@@ -40,11 +44,39 @@ def add(
     if not folder.is_dir():
         raise UsageError(f"{folder} is no model folder")
     chosen = name or folder.resolve().name
+    if not unchecked:
+        _check(folder, chosen)
     with sources.own(ledger, "append") as opened:
         receipt = opened.register_model(chosen, folder=folder)
         receipt.wait(WITNESSED, 60.0)
         model = opened.model(chosen)
         output.result(f"{chosen} {digest_text(model.digest)} entry {model.index}")
+
+
+def _check(folder: Path, name: str) -> None:
+    """Try the generator of a model folder; a note where it cannot be tried here, `EvidenceError` where it is bad."""
+    from ..ledger.entries.weights import WEIGHTS_FILE
+    from ..schemas.errors import SetupError
+
+    if not (folder / WEIGHTS_FILE).is_file():
+        return
+    if not sources.has_attribution():
+        output.note("the generator was not tried: torch is not installed here")
+        return
+    from ..attribution.generators import check_generator, load_model_folder, read_manifest
+    from ..attribution.generators.registry import known_architectures
+
+    architecture = read_manifest(folder)["architecture"]
+    if architecture not in known_architectures():
+        output.note(f"the generator was not tried: its architecture {architecture} is not installed here")
+        return
+    try:
+        generator = load_model_folder(folder, name=name)
+    except SetupError as error:
+        output.note(f"the generator was not tried: {error}")
+        return
+    for text in check_generator(generator):
+        output.note(text)
 
 
 def list_models(ledger: LedgerFolder = None, as_json: JsonOption = False) -> None:

@@ -20,7 +20,7 @@ from ...ledger.entries.digests import model_digest, model_manifest, tensor_diges
 from ...schemas import jcs
 from ...schemas.errors import EvidenceError, SetupError, UsageError
 from ...schemas.text import digest_text
-from .protocol import PRIORS, ROUNDINGS, Generator, LatentSpec, OutputSpec
+from .protocol import PRIORS, ROUNDINGS, Generator, LatentSpec, NoisyModule, OutputSpec
 from .registry import build
 
 MANIFEST = "manifest.json"
@@ -58,9 +58,22 @@ def _specs(name: str, module: nn.Module, manifest: Mapping[str, Any]) -> tuple[L
     ):
         raise EvidenceError(f"model {name!r}: output_range must be [low, high]")
     low, high = (float(limit) for limit in cast("list[float]", limits))
+    _set_sampling(name, module, sampling)
     channels, height, width = cast("tuple[int, int, int]", module.image_shape)
     latent = LatentSpec(int(cast(int, module.latent_dim)), prior)
     return latent, OutputSpec(height, width, channels, low, high, rounding)
+
+
+def _set_sampling(name: str, module: nn.Module, sampling: Mapping[str, Any]) -> None:
+    """Hand psi, cutoff and noise mode to the families that have them; others must not claim any."""
+    psi, cutoff, noise_mode = (sampling.get(key) for key in ("psi", "cutoff", "noise_mode"))
+    if isinstance(module, NoisyModule):
+        try:
+            module.set_sampling(psi, cutoff, noise_mode)
+        except EvidenceError as error:
+            raise EvidenceError(f"model {name!r}: {error}") from None
+    elif not (psi is None and cutoff is None and noise_mode is None):
+        raise EvidenceError(f"model {name!r}: its architecture has no psi, cutoff or noise mode, its manifest sets one")
 
 
 def make_generator(

@@ -3,39 +3,45 @@
 A `Generator` holds a frozen `nn.Module` in eval mode that maps latents [B, d] to raw outputs [B, C, H, W] in the
 output range [low, high]. Its identity is the digest of its manifest (weights, buffers, architecture, constants), so two
 generators with one digest are one generator.
+
+A module of a family with more inputs than its latent offers two more names (`NoisyModule`): `noise_inputs`, the maps
+that may be given beside z, and `set_sampling`, which takes the manifest's psi, cutoff and noise mode.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from ...schemas.errors import EvidenceError
+from ...schemas.errors import EvidenceError, UsageError
+from .latent import PRIORS, LatentSpec, Prior
 
-Prior = Literal["normal", "sphere", "uniform"]
 Rounding = Literal["mul255_add0.5_floor", "mul127.5_add128_trunc", "round_half_even_255"]
-PRIORS: tuple[Prior, ...] = get_args(Prior)
 ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
 
 
-@dataclass(frozen=True, slots=True)
-class LatentSpec:
-    """Shape and prior of the latent: N(0, I), uniform on the sphere of radius sqrt(d), or uniform on [-1, 1]^d."""
+NOISE_MODES = ("const", "none")
+"""`const`: the maps stored beside the weights, part of the digest; `none`: no maps. Fresh maps are given by name."""
 
-    dim: int
-    prior: Prior
+__all__ = [
+    "NOISE_MODES", "PRIORS", "ROUNDINGS", "Generator", "LatentSpec", "NoisyModule", "OutputSpec", "Prior", "Rounding",
+]  # fmt: skip
 
-    def draw(self, count: int, rng: torch.Generator) -> Tensor:
-        """float32 [count, dim] drawn from the prior on the CPU, reproducible from the generator's state."""
-        if self.prior == "uniform":
-            return torch.rand(count, self.dim, generator=rng) * 2 - 1
-        z = torch.randn(count, self.dim, generator=rng)
-        return z * (math.sqrt(self.dim) / z.norm(dim=1, keepdim=True)) if self.prior == "sphere" else z
+
+@runtime_checkable
+class NoisyModule(Protocol):
+    """A module with free inputs beside the latent, and with constants of sampling."""
+
+    noise_inputs: Mapping[str, tuple[int, ...]]
+    """Name -> shape without the batch axis of every map that `forward(z, noise={name: [B, *shape]})` takes."""
+
+    def set_sampling(self, psi: float | None, cutoff: int | None, noise_mode: str | None) -> None:
+        """Use these constants from now on; `EvidenceError` for what the family does not have."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +111,35 @@ class Generator:
         weight = next(self.module.parameters(), None)
         return torch.device("cpu") if weight is None else weight.device
 
-    def images(self, z: Tensor) -> Tensor:
-        """[B, C, H, W] on the scale [0, 1] of latents [B, d]; differentiable, before rounding."""
-        return self.output.unit(self.module(z))
+    @property
+    def noise(self) -> Mapping[str, tuple[int, ...]]:
+        """Name -> shape without the batch axis of the noise maps that may be given; empty for most families."""
+        return self.module.noise_inputs if isinstance(self.module, NoisyModule) else {}
+
+    def _forward(self, z: Tensor, noise: Mapping[str, Tensor] | None) -> Tensor:
+        if not noise:
+            return self.module(z)
+        known = self.noise
+        for name, values in noise.items():
+            if name not in known:
+                raise UsageError(f"generator {self.name!r} has no noise input {name!r}")
+            if values.shape[1:] != known[name] or len(values) not in (1, len(z)):
+                raise UsageError(
+                    f"noise input {name!r} is {list(values.shape)}, not [{len(z)} or 1, {str(list(known[name]))[1:-1]}]"
+                )
+        return self.module(z, noise={name: self._like(values) for name, values in noise.items()})
+
+    def images(self, z: Tensor, noise: Mapping[str, Tensor] | None = None) -> Tensor:
+        """[B, C, H, W] on the scale [0, 1] of latents [B, d]; differentiable, before rounding.
+
+        `noise` replaces noise maps by name ([B or 1, *shape]); what is not named follows the manifest's noise mode.
+        """
+        return self.output.unit(self._forward(z, noise))
 
     @torch.no_grad()
-    def sample(self, z: Tensor) -> Tensor:
-        """uint8 [B, H, W, C]: what the owner publishes for float32 latents [B, d]."""
-        raw = self.module(self._like(z.to(torch.float32)))
+    def sample(self, z: Tensor, noise: Mapping[str, Tensor] | None = None) -> Tensor:
+        """uint8 [B, H, W, C]: what the owner publishes for float32 latents [B, d] (and given noise maps)."""
+        raw = self._forward(self._like(z.to(torch.float32)), noise)
         return self.output.to_uint8(raw.to(torch.float32)).cpu()
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Generator:

@@ -3,6 +3,9 @@
 A builder takes the manifest's `config` and returns an `nn.Module` with `latent_dim` and `image_shape` (C, H, W) whose
 forward maps latents [B, d] to raw outputs [B, C, H, W]. Third parties add theirs by the entry-point group
 `plausible.architectures` (name = architecture, value = builder) or by calling `register_architecture`.
+
+A model folder brings no code: it can only name an architecture. A package's code runs when a manifest names its
+architecture exactly; whoever installed the package chose that. Names that ship cannot be taken over by a package.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any, TypeVar, cast
 
+import torch
 from torch import nn
 
 from ...schemas.errors import EvidenceError, PlausibleError, SetupError, UsageError
@@ -43,19 +47,41 @@ def known_architectures() -> list[str]:
 
 def build(name: str, config: Mapping[str, Any]) -> nn.Module:
     """A fresh module with undefined weights; `SetupError` for an unknown name, `EvidenceError` for a bad config."""
-    builder = _builders.get(name)
-    if builder is None:
-        for point in entry_points(group=ENTRY_POINTS, name=name):
-            builder = cast(Builder, point.load())
-    if builder is None:
-        known = ", ".join(known_architectures())
-        raise SetupError(f"unknown architecture {name!r}: this installation knows {known}")
+    builder = _builders.get(name) or _load(name)
     try:
-        return builder(config)
+        module = builder(config)
     except PlausibleError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise EvidenceError(f"the configuration of {name!r} builds no model: {error}") from error
+    if not all(hasattr(module, attribute) for attribute in ("forward", "latent_dim", "image_shape")):
+        raise SetupError(f"the architecture {name!r} builds no torch module with latent_dim and image_shape")
+    return module
+
+
+def fresh(name: str, config: Mapping[str, Any], seed: int) -> nn.Module:
+    """A module with its family's initial weights, the same for the same seed; the global random state stays."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(name, config)
+
+
+def _load(name: str) -> Builder:
+    """The builder that exactly one installed package names; its code runs now, and never for a mere listing."""
+    points = list(entry_points(group=ENTRY_POINTS, name=name))
+    if not points:
+        known = ", ".join(known_architectures())
+        raise SetupError(f"unknown architecture {name!r}: this installation knows {known}")
+    if len({point.value for point in points}) > 1:
+        values = ", ".join(point.value for point in points)
+        raise SetupError(f"several installed packages bring an architecture {name!r}: {values}")
+    try:
+        builder = points[0].load()
+    except Exception as error:
+        raise SetupError(f"the architecture {name!r} ({points[0].value}) does not load: {error}") from error
+    if not callable(builder):
+        raise SetupError(f"the architecture {name!r} ({points[0].value}) is no builder but a {type(builder).__name__}")
+    return _builders.setdefault(name, cast(Builder, builder))
 
 
 def whole(config: Mapping[str, Any], key: str, default: int, low: int = 1, high: int = 4096) -> int:

@@ -24,9 +24,7 @@ EPSILON = 1e-8
 
 def project(z: Tensor, latent: LatentSpec) -> Tensor:
     """Latents [B, d] put back onto the support of their prior; the normal prior has full support."""
-    if latent.prior == "sphere":
-        return z * (math.sqrt(latent.dim) / z.norm(dim=-1, keepdim=True).clamp_min(1e-12))
-    return z.clamp(-1, 1) if latent.prior == "uniform" else z
+    return latent.project(z)
 
 
 class Pool:

@@ -16,14 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import chi2
 from torch import Tensor
 
 from ..generators.protocol import LatentSpec
 from .adam import project
 from .network import Network
 
-PRIOR_TAIL = 1e-6
 MAX_LATENT_SHARE = 0.25
 INTERIOR_STEPS = 40
 INTERIOR_GAP = 1e-4
@@ -50,16 +48,7 @@ def guard(z: Tensor, latent: LatentSpec, samples: int) -> str | None:
     """
     if latent.dim > MAX_LATENT_SHARE * samples:
         return f"the latent has {latent.dim} numbers, more than a quarter of the {samples} samples"
-    square = float(z.double().square().sum())
-    if latent.prior == "normal":
-        low, high = (float(chi2.ppf(p, latent.dim)) for p in (PRIOR_TAIL / 2, 1 - PRIOR_TAIL / 2))
-        if not low <= square <= high:
-            return f"|z|^2 = {square:.1f} lies outside the prior's central 1 - 1e-6, {low:.1f} to {high:.1f}"
-    elif latent.prior == "uniform" and float(z.abs().max()) > 1:
-        return "a latent number lies outside [-1, 1]"
-    elif latent.prior == "sphere" and abs(square / latent.dim - 1) > 1e-3:
-        return f"|z|^2 = {square:.1f} lies off the prior's sphere"
-    return None
+    return latent.objection(z)
 
 
 def _least_squares_step(jacobian: Tensor, error: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, float]:
