@@ -410,7 +410,7 @@ class Ledger:
 
     def own_chains(self) -> list[str]:
         """The author keys (verifier key texts) that signed for this directory, oldest first; the last one signs now."""
-        return [chain.head.author for chain in self._state.chains()]
+        return list(dict.fromkeys(chain.head.author for chain in self._state.chains()))
 
     def read_authors(self) -> Authors:
         """authors.txt as it stands now; `Ledger.authors` follows."""

@@ -165,8 +165,8 @@ class Acceptance:
 
     @property
     def authors(self) -> tuple[str, ...]:
-        """The authors of the own chains, oldest first; the last one's is the chain that goes on."""
-        return tuple(chain.head.author for chain in self._chains)
+        """The authors of the own chains, each once, oldest first; the last one's is the chain that goes on."""
+        return tuple(dict.fromkeys(chain.head.author for chain in self._chains))
 
     def next(self, draw: int | None = None, author: str | None = None) -> ChainHead:
         """Header values of the next entry; its time is now, but never before its predecessor's.

@@ -226,6 +226,24 @@ def _unpack(file: Path, target: Path) -> Manifest:
     return manifest
 
 
+@contextlib.contextmanager
+def opened_backup(file: Path | str, key: VaultKey | None, beside: Path) -> Generator[Vault]:
+    """The vault in a backup, to read from, unpacked `beside` a path while the block lasts.
+
+    `EvidenceError` if the file is damaged or none.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise UsageError(f"{file} is no file")
+    with _temporary(beside) as copy:
+        manifest = _unpack(file, copy)
+        vault = Vault(copy, readonly=True, key=None if manifest.vault is None else key)
+        try:
+            yield vault
+        finally:
+            vault.close()
+
+
 # --- restoring ---
 
 
