@@ -34,7 +34,7 @@ def export(
         pd export studio.tar --ledger studio.ledger
         pd export - --ledger https://log.example/studio --policy court.policy | zstd > studio.tar.zst
 
-    Write a whole log into one tar: checkpoint, tiles, entries, kept checkpoints. Public data only.
+    Write a whole log into one tar: checkpoint, index note, tiles, entries, kept checkpoints. Public data only.
 
     Every file is verified before it goes out; a damaged log ends the export (run `pd fsck`) and leaves no file. The
     same log under the same checkpoint gives the same bytes. The checkpoint is held against --policy, or an own
@@ -57,7 +57,8 @@ def export(
         output.note("no policy given: the checkpoint's signatures were not checked")
     if as_json and str(out) != "-":
         body = {"file": str(out), "origin": done.origin, "size": done.size, "root": done.root.hex(),
-                "checkpoints": done.checkpoints, "bytes": done.bytes, **_vouched(done.accepted)}  # fmt: skip
+                "checkpoints": done.checkpoints, "index": done.index, "bytes": done.bytes,
+                **_vouched(done.accepted)}  # fmt: skip
         output.document("plausible.exported/1", body)
         return
     output.note(f"{done.origin}, {done.size} entries, {done.checkpoints} kept checkpoints: {done.bytes} bytes")
@@ -80,9 +81,10 @@ def import_(
     Make a copy of a log from an export that anybody may have made: verified first, then visible, or not at all.
 
     The checkpoint must meet --policy; every tile and entry must hash into it, every kept checkpoint into the same
-    history. Nothing beyond that can be in the file. The copy can be read, served and checked (--ledger DIR, `pd node
-    serve`, `pd fsck`); it holds no keys and signs nothing. Exit code 5: the policy is not met; 4: the file is false,
-    cut off or of another format, or the disk did not take it. DIR is then as it was.
+    history; the root in a note of the absence index is recomputed. Nothing beyond that can be in the file. The copy can
+    be read, served and checked (--ledger DIR, `pd node serve`, `pd fsck`); it holds no keys and signs nothing. Exit
+    code 5: the policy is not met; 4: the file is false, cut off or of another format, or the disk did not take it. DIR
+    is then as it was.
 
     With --private it is a ledger, without keys and models: put them back into DIR/keys and DIR/models. It signs
     nothing before a quorum of its witnesses has shown that it knows of nothing newer; with `quorum none`, before you
@@ -102,7 +104,7 @@ def import_(
     at = done.accepted
     if as_json:
         body = {"folder": str(folder), "origin": at.origin, "size": at.size, "root": at.root.hex(),
-                "checkpoints": done.checkpoints, "left_out": done.left_out, "bytes": done.bytes,
+                "checkpoints": done.checkpoints, "left_out": done.left_out, "index": done.index, "bytes": done.bytes,
                 **_vouched(at)}  # fmt: skip
         output.document("plausible.imported/1", body)
         return

@@ -9,15 +9,17 @@ from typing import BinaryIO
 from ...schemas import jcs
 from ...schemas.errors import EvidenceError
 from ...schemas.text import digest_text
+from ..absence.note import INDEX_NOTE, IndexHead
 from ..merkle.public import CHECKPOINT, CHECKPOINTS
 from ..merkle.reader import Source, TiledLog, fetch_tile
 from ..merkle.tiles import Tile, decode_bundle, decode_tile, encode_bundle, encode_tile
 from ..notes.checkpoint import Checkpoint
-from ..notes.note import Note
+from ..notes.note import MAX_NOTE_BYTES, Note
 from ..notes.policy import AcceptedCheckpoint, Policy
 from ..storage.archive import sizes_of
 from .container import END, write_member
 from .descent import Roots, descend
+from .indexed import IndexCheck
 
 FORMAT = "plausible.export/1"
 MANIFEST = "plausible-export.json"
@@ -27,7 +29,8 @@ MANIFEST = "plausible-export.json"
 class Exported:
     """What went out: the checkpoint that everything hashes into, how many kept ones, and the bytes of the file.
 
-    `accepted` is None where no policy was given: then nobody said that the checkpoint's signatures count.
+    `index` is the size of the index note that went out too, None without one. `accepted` is None where no policy was
+    given: then nobody said that the checkpoint's signatures count.
     """
 
     origin: str
@@ -36,6 +39,7 @@ class Exported:
     checkpoints: int
     bytes: int
     accepted: AcceptedCheckpoint | None
+    index: int | None = None
 
 
 def manifest(checkpoint: Checkpoint) -> bytes:
@@ -57,7 +61,7 @@ def export_log(
     policy: Policy | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Exported:
-    """Write a whole log to `out`: the same checkpoint and kept checkpoints give the same bytes.
+    """Write a whole log to `out`: the same checkpoint, index note and kept checkpoints give the same bytes.
 
     `log` may be near or far; of a served one that lists no kept checkpoints only that of its own size goes out. Raises
     `PolicyError` if the policy is not met, `EvidenceError` for the first file that does not hash into the checkpoint,
@@ -69,6 +73,9 @@ def export_log(
     kept = [size for size in sizes_of(log) if size <= checkpoint.size]
     roots = Roots()
     written = write_member(out, MANIFEST, manifest(checkpoint)) + write_member(out, CHECKPOINT, note)
+    index = _index(log, checkpoint)
+    if index is not None:
+        written += write_member(out, INDEX_NOTE, index[0])
     place = 0
 
     def heads(upto: int) -> None:
@@ -84,10 +91,25 @@ def export_log(
         if found.tile.is_bundle:
             roots.pass_by(found.hashes)
             heads(roots.size)
+            if index is not None:
+                index[1].pass_by(found.data, found.tile.width, found.hashes)
             if progress is not None:
                 progress(roots.size, checkpoint.size)
+    if index is not None:
+        index[1].finish()
     out.write(END)
-    return Exported(checkpoint.origin, checkpoint.size, checkpoint.root, len(kept), written + len(END), accepted)
+    return Exported(
+        checkpoint.origin, checkpoint.size, checkpoint.root, len(kept), written + len(END), accepted,
+        None if index is None else index[1].head.size,
+    )  # fmt: skip
+
+
+def _index(log: TiledLog, checkpoint: Checkpoint) -> tuple[bytes, IndexCheck] | None:
+    """The served index note, to be held against the entries; None without one, and if it is newer than the export."""
+    note = log.source.fetch(INDEX_NOTE, MAX_NOTE_BYTES)
+    if note is None or IndexHead.parse(Note.parse(note).text).size > checkpoint.size:
+        return None
+    return note, IndexCheck(note, checkpoint)
 
 
 def fetch_exact(source: Source, tile: Tile) -> bytes:

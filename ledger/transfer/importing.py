@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...schemas.errors import EvidenceError, UsageError
+from ..absence.note import INDEX_NOTE
 from ..merkle.public import CHECKPOINT, CHECKPOINTS, PUBLIC_FOLDER, PublicFolder
 from ..merkle.tiles import WIDTH, Tile, decode_bundle, encode_bundle, encode_tile, item_count
 from ..notes.note import MAX_NOTE_BYTES, Note, VerifierKey
@@ -27,22 +28,26 @@ from ..storage.disk import staged_folder
 from .container import Members
 from .descent import Roots, Verified, descend
 from .exporting import MANIFEST, check_head, manifest, manifest_problem
+from .indexed import IndexCheck
 
 _FLUSH_FILES = 2048
 _MAX_MANIFEST = 1 << 16
+_SCRATCH = ".index-scratch.db"
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
     """What is now in the folder: the accepted checkpoint, how many kept ones, how many were left out, bytes read.
 
-    Left out are kept checkpoints without a signature by the policy's key of the log: they date nothing here.
+    `index` is the size of the index note, whose root was recomputed; None without one. Left out are kept checkpoints
+    without a signature by the policy's key of the log: they date nothing here.
     """
 
     accepted: AcceptedCheckpoint
     checkpoints: int
     left_out: int
     bytes: int
+    index: int | None = None
 
 
 def import_log(
@@ -79,6 +84,7 @@ class _Import:
         self, members: Members, staging: Path, policy: Policy, progress: Callable[[int, int], None] | None
     ) -> None:
         self._members = members
+        self._scratch = staging / _SCRATCH
         self._policy = policy
         self._progress = progress
         self._folder = PublicFolder(staging / PUBLIC_FOLDER, strict=False)
@@ -92,12 +98,22 @@ class _Import:
         self._cut_out: set[tuple[int | None, int]] = set()
 
     def run(self) -> Imported:
+        with contextlib.ExitStack() as stack:
+            return self._run(stack)
+
+    def _run(self, stack: contextlib.ExitStack) -> Imported:
         first = self._members.take(MANIFEST, _MAX_MANIFEST)
         note = self._members.take(CHECKPOINT, MAX_NOTE_BYTES)
         accepted = self._policy.check(note)
         size = accepted.size
         if first != manifest(accepted.checkpoint):
             raise EvidenceError(manifest_problem(first))
+        index: IndexCheck | None = None
+        if self._members.name == INDEX_NOTE:
+            served = self._members.take(INDEX_NOTE, MAX_NOTE_BYTES)
+            index = IndexCheck(served, accepted.checkpoint, self._scratch)
+            stack.callback(index.close)
+            self._write(INDEX_NOTE, served)
         keys = [log.key for log in self._policy.logs if log.key.name == accepted.origin]
         count = 0
 
@@ -123,14 +139,20 @@ class _Import:
             if found.tile.is_bundle:
                 self._roots.pass_by(found.hashes)
                 heads(self._roots.size)
+                if index is not None:
+                    index.pass_by(found.data, found.tile.width, found.hashes)
                 if self._progress is not None:
                     self._progress(self._roots.size, size)
         self._members.finish()
+        if index is not None:
+            index.finish()
         if self._last_kept != size:  # as the writer would have: the first cosigned note of a size dates it
             self._write(f"{CHECKPOINTS}/{size}", note)
         self._write(CHECKPOINT, note)
         self._folder.sync()
-        return Imported(accepted, count, self._left_out, self._members.bytes)
+        return Imported(
+            accepted, count, self._left_out, self._members.bytes, None if index is None else index.head.size
+        )
 
     def _head_size(self) -> int | None:
         """The size of the kept checkpoint that comes next, if one does; they ascend."""

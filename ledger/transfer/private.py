@@ -92,7 +92,9 @@ def export_private(folder: Path, out: BinaryIO, *, progress: Callable[[int, int]
                     written += write_stream(out, file.name, stream, file.bytes)
             policy = Policy.parse((folder / POLICY_FILE).read_bytes())
             done = export_log(TiledLog(DirectorySource(folder / PUBLIC_FOLDER)), out, policy=policy, progress=progress)
-            return Exported(done.origin, done.size, done.root, done.checkpoints, written + done.bytes, done.accepted)
+            return Exported(
+                done.origin, done.size, done.root, done.checkpoints, written + done.bytes, done.accepted, done.index
+            )
     finally:
         lock.release()
 

@@ -19,6 +19,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plausible.ledger.absence.keys import leaf_keys
+from plausible.ledger.absence.note import IndexHead
+from plausible.ledger.absence.trie import IndexMap, MemoryPages
+from plausible.ledger.entries.entry import sign_entry
 from plausible.ledger.fsck import check_log
 from plausible.ledger.merkle.reader import DirectorySource, TiledLog
 from plausible.ledger.merkle.tiles import Tile, tiles_at, tiles_to_write
@@ -33,9 +37,12 @@ from plausible.ledger.transfer.container import END, Members, header, write_memb
 from plausible.ledger.transfer.descent import Roots, descend
 from plausible.schemas.errors import EvidenceError, PeerError, PlausibleError, PolicyError, UsageError
 
+from tests.ledger.keys import AUTHOR, generation
 from tests.ledger.studio import make, picture
 
 LOG = SignerKey("log.example/a", ED25519, bytes(range(7, 39)))
+INDEX = SignerKey("log.example/a/index", ED25519, bytes(range(8, 40)))
+OTHER_INDEX = SignerKey("log.example/b/index", ED25519, bytes(range(9, 41)))
 TRUST = f"log {LOG.verifier}\nquorum none\n".encode()
 POLICY = Policy.parse(TRUST)
 SIZES = [0, 1, 2, 255, 256, 257, 300, 511, 512, 700]
@@ -43,7 +50,12 @@ SIZES = [0, 1, 2, 255, 256, 257, 300, 511, 512, 700]
 
 def lay(folder: Path, size: int, kept: tuple[int, ...] = (), salt: str = "") -> TiledLog:
     """A public folder of `size` small entries, with kept heads and their partial tiles, all signed by `LOG`."""
-    entries = [f"entry {index} {salt}".encode() for index in range(size)]
+    return lay_entries(folder, [f"entry {index} {salt}".encode() for index in range(size)], kept)
+
+
+def lay_entries(folder: Path, entries: list[bytes], kept: tuple[int, ...] = ()) -> TiledLog:
+    """The same of these entries."""
+    size = len(entries)
     tree = MemoryTree(map(hash_leaf, entries))
     (folder / "checkpoints").mkdir(parents=True)
     last = 0
@@ -129,6 +141,54 @@ def test_a_real_ledger_goes_there_and_back(tmp_path: Path) -> None:
 def same_entries() -> MemoryTree:
     """70,000 equal entries: two levels of full tiles."""
     return MemoryTree([hash_leaf(b"x")] * 70_000)
+
+
+def index_note(entries: list[bytes], size: int, **changed: bytes) -> bytes:
+    """A signed note over the absence index of the first entries, or a false one."""
+    index = IndexMap(MemoryPages())
+    index.add((key, place) for place, leaf in enumerate(entries[:size]) for key in leaf_keys(leaf))
+    roots = {"root": MemoryTree(map(hash_leaf, entries)).root(size), "index_root": index.root()} | changed
+    return IndexHead("log.example/a", size, **roots).sign(INDEX).encode()
+
+
+def with_index(folder: Path, note: bytes) -> TiledLog:
+    (folder / "index").mkdir(exist_ok=True)
+    (folder / "index/latest").write_bytes(note)
+    return TiledLog(DirectorySource(folder))
+
+
+@pytest.mark.parametrize("size", [0, 1, 256, 300, 520])
+def test_a_signed_absence_index_goes_along_and_is_recomputed(tmp_path: Path, size: int) -> None:
+    entries = [sign_entry(generation(bytes(32), bytes([i % 200]) * 32), AUTHOR) for i in range(520)]
+    note = index_note(entries, size)
+    lay_entries(tmp_path / "log", entries, (3, 256))
+    data = exported(with_index(tmp_path / "log", note))
+    done = import_log(io.BytesIO(data), tmp_path / "copy", POLICY)
+    assert done.index == size
+    assert files(tmp_path / "copy")["public/index/latest"] == note
+    assert not list((tmp_path / "copy").glob(".*")), "nothing but the copy"
+    assert exported(TiledLog(DirectorySource(tmp_path / "copy/public"))) == data
+    # what somebody puts in its place is refused, by the reader at least
+    parts = members(data)
+    other = index_note(entries, min(size, 519) + 1)
+    for false, why in (
+        (index_note(entries, size, index_root=bytes(32)), "do not give"),
+        (index_note(entries, size, root=bytes(32)), "another tree"),
+        (IndexHead("log.example/b", size, bytes(32), bytes(32)).sign(OTHER_INDEX).encode(), "of 'log.example/b'"),
+        (IndexHead("log.example/a", 521, bytes(32), bytes(32)).sign(INDEX).encode(), "size 521"),
+        (b"no note", "note"),
+    ):
+        changed = [(name, false if name == "index/latest" else content) for name, content in parts]
+        with pytest.raises(EvidenceError, match=why):
+            import_log(io.BytesIO(packed(changed)), tmp_path / "false", POLICY)
+        assert not (tmp_path / "false").exists()
+    import_log(
+        io.BytesIO(packed([(n, other if n == "index/latest" else c) for n, c in parts])), tmp_path / "new", POLICY
+    )
+    with pytest.raises(EvidenceError, match="another tree"):
+        exported(with_index(tmp_path / "log", index_note(entries, size, root=bytes(32))))
+    with_index(tmp_path / "log", IndexHead("log.example/a", 521, bytes(32), bytes(32)).sign(INDEX).encode())
+    assert b"index/latest" not in exported(TiledLog(DirectorySource(tmp_path / "log"))), "newer than the checkpoint"
 
 
 @settings(max_examples=12)
