@@ -72,9 +72,10 @@ $(PEERS)/.installed:
 	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check pymerkle==7.0.0
 	touch $@
 
-bench-node: $(STAMP)  ## the services: witness, mirror
+bench-node: $(STAMP)  ## the services: witness, mirror, monitor
 	$(PY) -m benchmarks.node.witness
 	$(PY) -m benchmarks.node.mirror
+	$(PY) -m benchmarks.node.monitor
 
 bench-ledger: $(STAMP) $(PEERS)/.installed ## the log against bare SQLite and pymerkle, into docs/benchmarks.md (BENCH=--quick)
 	$(PY) -m benchmarks.ledger.speed --peer $(PEERS)/bin/python --folder build --json build/bench-ledger.json \

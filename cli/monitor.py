@@ -52,6 +52,9 @@ def add(
     index_policy: Annotated[
         Path | None, typer.Option("--index-policy", metavar="FILE", help="Whose index notes to recompute.")
     ] = None,
+    max_age: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="An older head could not be looked at (exit code 4).")
+    ] = None,
 ) -> None:
     """\b
         pd monitor add watch --policy studio.policy --mirror https://mirror.example
@@ -66,7 +69,7 @@ def add(
 
     index = None if index_policy is None else sources.read_bytes(index_policy, "the index policy")
     data = sources.read_bytes(policy, "the policy")
-    origin = follow(folder, data, url=url, mirrors=mirror or (), index_policy=index)
+    origin = follow(folder, data, url=url, mirrors=mirror or (), index_policy=index, max_age=max_age)
     output.note(f"following {output.printable(origin)}")
 
 

@@ -11,6 +11,7 @@
     url = "https://log.example/studio"            # if the policy has none: an address, or a folder
     mirrors = ["https://mirror.example"]          # tlog-mirror prefixes, or copies of the log: addresses or folders
     index_policy = "studio.index.policy"          # whose index notes are recomputed
+    max_age_seconds = 86400                       # older cosignatures mean that somebody shows an old head
 
 Paths are relative to the file. Unknown keys are refused. `PD_MONITOR_POLL_SECONDS`, `PD_MONITOR_EVIDENCE` and
 `PD_MONITOR_HOOK` (words as in a shell, which is not used) stand before the file.
@@ -36,7 +37,7 @@ STATE = "monitor.db"
 LOCK = "monitor.lock"
 INDEXES = "indexes"
 _TOP = {"poll_seconds", "evidence", "hook", "hook_seconds", "log"}
-_LOG = {"policy", "url", "mirrors", "index_policy"}
+_LOG = {"policy", "url", "mirrors", "index_policy", "max_age_seconds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class WatchedLog:
     place: str | Path
     mirrors: tuple[str | Path, ...]
     index_policy: IndexPolicy | None
+    max_age: float | None = None
 
     @property
     def keys(self) -> tuple[VerifierKey, ...]:
@@ -120,7 +122,9 @@ class _Reader:
         if not all(isinstance(one, str) and one for one in places):
             raise self._wrong("has mirrors that are no list of addresses")
         index = self._parsed(chosen, IndexPolicy.parse) if chosen else None
-        return WatchedLog(origin, policy, self._place(url), tuple(self._place(str(one)) for one in places), index)
+        age = self._number(table, "max_age_seconds", 0.0, 1e9) if "max_age_seconds" in table else None
+        mirrored = tuple(self._place(str(one)) for one in places)
+        return WatchedLog(origin, policy, self._place(url), mirrored, index, age)
 
     def _place(self, text: str) -> str | Path:
         return text if text.startswith(("http://", "https://")) else self._folder / text
@@ -140,7 +144,7 @@ class _Reader:
             raise self._wrong(f"needs a text for {name}")
         return value
 
-    def _number(self, table: dict[str, Any], name: str, default: float) -> float:
+    def _number(self, table: dict[str, Any], name: str, default: float, most: float = 86_400) -> float:
         given = self._environment.get(f"PD_MONITOR_{name.upper()}")
         value: object = table.get(name, default)
         if given:
@@ -148,8 +152,8 @@ class _Reader:
                 value = float(given)
             except ValueError:
                 value = None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86_400:
-            raise self._wrong(f"needs {name} between 0 and 86400")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
+            raise self._wrong(f"needs {name} between 0 and {most:g}")
         return float(value)
 
     def _hook(self, table: dict[str, Any]) -> tuple[str, ...]:

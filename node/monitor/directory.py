@@ -26,8 +26,9 @@ def make(folder: Path, *, hook: Sequence[str] = (), poll_seconds: float = 60.0) 
 
 
 def add(
-    folder: Path, policy: bytes, *, url: str = "", mirrors: Sequence[str] = (), index_policy: bytes | None = None
-) -> str:
+    folder: Path, policy: bytes, *, url: str = "", mirrors: Sequence[str] = (), index_policy: bytes | None = None,
+    max_age: float | None = None,
+) -> str:  # fmt: skip
     """Follow the log of a policy; its origin. `UsageError` if it is followed already or nothing says where it is."""
     config = read_config(folder)
     parsed = Policy.parse(policy)
@@ -45,6 +46,8 @@ def add(
         lines.append(f"url = {quoted(_absolute(url))}")
     if mirrors:
         lines.append(f"mirrors = {_words([_absolute(place) for place in mirrors])}")
+    if max_age is not None:
+        lines.append(f"max_age_seconds = {max_age:g}")
     if index_policy is not None:
         IndexPolicy.parse(index_policy)
         lines.append(f'index_policy = "{name}.index.policy"')

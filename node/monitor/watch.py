@@ -7,6 +7,7 @@ proven is written as a file before the state knows of it, so a kill in between f
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -91,8 +92,13 @@ class Watch:
 
     def _accept(self, served: View) -> None:
         """The log's own checkpoint under the policy."""
+        now = int(time.time())
         try:
-            self._log.policy.check(served.note)
+            met = self._log.policy.check(served.note, now=now)
+            age, most = now - (met.existence_time or now), self._log.max_age
+            if most is not None and age > most:
+                what = f"the quorum cosigned its head {age} seconds ago: is this the head that others see?"
+                self._tell(Finding(Kind.UNREAD, served.place, what))
         except PolicyError as error:
             self._tell(Finding(Kind.UNTRUSTED, served.place, str(error)))
         except EvidenceError as error:

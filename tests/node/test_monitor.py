@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -228,6 +229,14 @@ def test_a_policy_that_is_not_met_is_told_apart(tmp_path: Path) -> None:
     assert setting.look() == 5
     log.put("checkpoint", log.head(None, WITNESS))
     assert setting.look() == 0
+    # a head that was cosigned long ago may be an old one that is shown on purpose
+    config = setting.folder / CONFIG
+    config.write_text(config.read_text() + "max_age_seconds = 3600\n")
+    assert setting.look() == 4 and "seconds ago" in setting.said
+    log.put("checkpoint", log.head(None, WITNESS, time=int(time.time()) - 60))
+    assert setting.look() == 0
+    log.put("checkpoint", log.head(None, WITNESS, time=int(time.time()) + 3600))
+    assert setting.look() == 5  # a cosignature from the future does not count
 
 
 def test_a_revoked_key_that_goes_on_is_named_and_the_log_is_followed(tmp_path: Path) -> None:
