@@ -161,6 +161,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("mirror", "push"), OPERATE, "send a log to a mirror", mirror.push),
     Command(("mirror", "pull"), OPERATE, "read each mirrored log once", mirror.pull),
     Command(("conformance", "witness"), OPERATE, "run the cases of tlog-witness", conformance.witness),
+    Command(("conformance", "mirror"), OPERATE, "run the cases of tlog-mirror", conformance.mirror),
     Command(("fsck",), OPERATE, "re-derive everything a log stores and name what is false", fsck.fsck),
     Command(("recover",), OPERATE, "go on with a ledger that was restored from a backup", recover.recover),
     Command(("gc",), OPERATE, "delete partial tiles that full ones made needless", gc.gc),

@@ -10,9 +10,6 @@ import hashlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-
-import httpx
 
 from ...ledger.merkle.tree import MemoryTree, hash_leaf
 from ...ledger.notes.checkpoint import Checkpoint
@@ -20,27 +17,13 @@ from ...ledger.notes.note import ED25519, Note, SignerKey, VerifierKey, parse_si
 from ...ledger.notes.wire import encode_base64, parse_decimal
 from ...ledger.witness import AddCheckpointRequest
 from ...schemas.errors import EvidenceError, PeerError, UsageError
+from ..asking import Answer, TooLong, ask, make_client
 from .case import Failed, Result, Skipped, run_cases
 
 MAX_SIZE = 1 << 20
-MAX_ANSWER = 1 << 20
 SIZE_TYPE = "text/x.tlog.size"
 CLOCK_SECONDS = 600
 """How far a cosignature's time may be from this machine's clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A status, a content type without parameters, and a body of at most 1 MiB."""
-
-    status: int
-    kind: str
-    body: bytes
-
-    @property
-    def told(self) -> str:
-        """For the report."""
-        return f"{self.status} {self.body[:80].decode('utf-8', 'replace')!r}"
 
 
 class WitnessCases:
@@ -51,7 +34,7 @@ class WitnessCases:
             raise UsageError("the log's key must be an Ed25519 key (type 0x01)")
         self._url, self._log, self._witness = url.rstrip("/"), log, witness
         self._monitoring = (monitoring or url).rstrip("/")
-        self._client = httpx.Client(timeout=20, headers={"Accept-Encoding": "identity"}, follow_redirects=False)
+        self._client = make_client(20)
         self._tree = MemoryTree()
         self._size = 0
 
@@ -91,16 +74,9 @@ class WitnessCases:
 
     def _ask(self, method: str, url: str, body: bytes | None = None) -> Answer:
         try:
-            with self._client.stream(method, url, content=body) as answer:
-                data = bytearray()
-                for part in answer.iter_raw():
-                    data += part
-                    if len(data) > MAX_ANSWER:
-                        raise Failed(f"it answered with more than {MAX_ANSWER} bytes")
-                kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-                return Answer(answer.status_code, kind, bytes(data))
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
-            raise PeerError(f"{url} cannot be reached: {error or type(error).__name__}") from None
+            return ask(self._client, method, url, body)
+        except TooLong as error:
+            raise Failed(str(error)) from None
 
     def _note(self, size: int, root: bytes | None = None, signer: SignerKey | None = None) -> bytes:
         value = self._tree.root(size) if root is None else root

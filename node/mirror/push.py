@@ -10,8 +10,6 @@ import gzip
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import httpx
-
 from ...ledger.merkle import tree
 from ...ledger.merkle.reader import TiledLog
 from ...ledger.merkle.tiles import WIDTH
@@ -20,27 +18,13 @@ from ...ledger.notes.mirror_body import MAX_PACKAGES, AddEntriesRequest, Package
 from ...ledger.notes.note import Note, NoteSignature, VerifierKey, parse_signature_line
 from ...ledger.notes.wire import decode_base64, parse_decimal
 from ...ledger.witness import AddCheckpointRequest
-from ...schemas.errors import EvidenceError, PeerError, UsageError
+from ...schemas.errors import EvidenceError, PeerError
+from ..asking import Answer, ask, make_client
 from .entries import INFO_TYPE
 
-MAX_ANSWER = 1 << 20
 SIZE_TYPE = "text/x.tlog.size"
 _TURNS = 8
 """How often in a row a mirror may say that it is somewhere else before we give up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A status, a content type without parameters, and a body of at most 1 MiB."""
-
-    status: int
-    kind: str
-    body: bytes
-
-    @property
-    def told(self) -> str:
-        """For messages."""
-        return f"{self.status} {self.body[:80].decode('utf-8', 'replace')!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +53,7 @@ class MirrorClient:
 
     def __init__(self, url: str, *, timeout: float = 60.0) -> None:
         self.url = url.rstrip("/")
-        try:
-            self._client = httpx.Client(
-                timeout=timeout, headers={"Accept-Encoding": "identity"}, follow_redirects=False
-            )
-        except (ValueError, OSError) as error:  # a proxy or a certificate file of the environment
-            raise UsageError(f"the network settings of the environment do not work: {error}") from None
+        self._client = make_client(timeout)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -82,17 +61,7 @@ class MirrorClient:
 
     def ask(self, method: str, url: str, body: bytes | None = None, **headers: str) -> Answer:
         """One request; `PeerError` if it is not answered within bounds."""
-        try:
-            with self._client.stream(method, url, content=body, headers=headers) as answer:
-                data = bytearray()
-                for part in answer.iter_raw():
-                    data += part
-                    if len(data) > MAX_ANSWER:
-                        raise PeerError(f"{url} answered with more than {MAX_ANSWER} bytes")
-                kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-                return Answer(answer.status_code, kind, bytes(data))
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
-            raise PeerError(f"{url} cannot be reached: {error or type(error).__name__}") from None
+        return ask(self._client, method, url, body, **headers)
 
     def add_checkpoint(self, old: int, proof: Sequence[bytes], note: bytes) -> Answer:
         """POST add-checkpoint."""
