@@ -39,8 +39,8 @@ class NoisyModule(Protocol):
     noise_inputs: Mapping[str, tuple[int, ...]]
     """Name -> shape without the batch axis of every map that `forward(z, noise={name: [B, *shape]})` takes."""
 
-    def set_sampling(self, psi: float | None, cutoff: int | None, noise_mode: str | None) -> None:
-        """Use these constants from now on; `EvidenceError` for what the family does not have."""
+    def set_sampling(self, psi: object, cutoff: object, noise_mode: object) -> None:
+        """Use the manifest's constants, whatever they are, from now on; `EvidenceError` for what the family lacks."""
         ...
 
 

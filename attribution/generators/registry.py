@@ -92,6 +92,22 @@ def whole(config: Mapping[str, Any], key: str, default: int, low: int = 1, high:
     return value
 
 
+def power(config: Mapping[str, Any], key: str, default: int) -> int:
+    """The power of two `config[key]` (or the default) within [8, 1024]; `EvidenceError` otherwise."""
+    value = whole(config, key, default, 8, 1024)
+    if value & (value - 1):
+        raise EvidenceError(f"config {key!r} must be a power of two from 8 to 1024")
+    return value
+
+
+def flag(config: Mapping[str, Any], key: str) -> bool:
+    """The boolean `config[key]`, false if absent; `EvidenceError` otherwise."""
+    value = config.get(key, False)
+    if not isinstance(value, bool):
+        raise EvidenceError(f"config {key!r} must be true or false")
+    return value
+
+
 def only(config: Mapping[str, Any], *keys: str) -> None:
     """`EvidenceError` if the config holds a key that the architecture does not read."""
     unknown = sorted(set(config) - {*keys, "prior"})

@@ -76,7 +76,7 @@ class _AffineLayer:
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
                 raise _UnsupportedError
-            if isinstance(layer, nn.ConvTranspose2d) and (layer.groups != 1 or layer.output_padding != (0, 0)):
+            if isinstance(layer, nn.ConvTranspose2d) and (layer.groups != 1):
                 raise _UnsupportedError
         elif not isinstance(layer, nn.Linear):
             raise _UnsupportedError
@@ -107,16 +107,17 @@ class _AffineLayer:
             return functional.conv2d(x, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
         transposed = layer
         padding = cast("tuple[int, int]", transposed.padding)
+        extra = cast("tuple[int, int]", transposed.output_padding)
         if (
             x.shape[2:] == (1, 1)
-            and padding == (0, 0)
+            and padding == extra == (0, 0)
             and transposed.stride == (1, 1)
             and transposed.dilation == (1, 1)
         ):
             # a 1x1 map: the kernel itself, one matrix product
             y = (x.flatten(1) @ weight.flatten(1)).reshape(len(x), *weight.shape[1:])
             return y if bias is None else y + bias[:, None, None]
-        return functional.conv_transpose2d(x, weight, bias, transposed.stride, padding, 0, 1, transposed.dilation)
+        return functional.conv_transpose2d(x, weight, bias, transposed.stride, padding, extra, 1, transposed.dilation)
 
 
 def _batch_norm(norm: nn.Module) -> tuple[Tensor, Tensor]:
