@@ -70,7 +70,19 @@ def _python() -> list[Finding]:
     return [Finding("Python", OK, text)]
 
 
-_BASE = ("cryptography", "httpx", "jinja2", "numpy", "pillow", "pydantic", "rfc8785", "rich", "sqlite-utils", "typer")
+_BASE = (
+    "cryptography",
+    "httpx",
+    "jinja2",
+    "numpy",
+    "pillow",
+    "pydantic",
+    "rfc8785",
+    "rich",
+    "sqlite-utils",
+    "stamina",
+    "typer",
+)
 _EXTRAS = (
     ("attribution", ("torch", "safetensors", "scipy", "pdqhash", "matplotlib"), "replay, changed copies, inversion"),
     ("node", ("fastapi", "prometheus-client", "uvicorn"), "pd node"),

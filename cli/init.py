@@ -53,6 +53,12 @@ def init(
     index: Annotated[
         bool, typer.Option("--index", help="Keep the absence index up and sign it while the ledger is in use.")
     ] = False,
+    send_to: Annotated[
+        str | None, typer.Option("--send-to", metavar="URL", help="Send the entries to this log too (pd node log).")
+    ] = None,
+    send_policy: Annotated[
+        Path | None, typer.Option("--send-policy", metavar="FILE", help="That log's key, witnesses and quorum.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """\b
@@ -74,6 +80,9 @@ def init(
     With --index the process that records also signs, when a head was witnessed, the root of the absence index, which
     proofs that a picture is not in the log need (pd prove-absence).
 
+    With --send-to the ledger's entries also go to a log elsewhere, once its operator allows the author's key; programs
+    open it with plausible.node.sender.open_ledger.
+
     Python: plausible.ledger.Ledger.init
     """
     from ..ledger import Ledger
@@ -88,6 +97,9 @@ def init(
     lines = sources.read_bytes(policy, "the policy") if policy is not None else None
     if lines is not None and (names or quorum is not None):
         raise UsageError("--policy says which witnesses there are: leave --witness and --quorum out")
+    if (send_to is None) != (send_policy is None):
+        raise UsageError("--send-to and --send-policy go together: whom to believe about that log is yours to say")
+    there = None if send_policy is None else sources.read_bytes(send_policy, "the policy of the log to send to")
     if quorum is not None and quorum > len(names):
         raise UsageError(f"a quorum of {quorum} needs at least {quorum} witnesses; {len(names)} named")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -103,6 +115,10 @@ def init(
         vault_key=key,
         index=index,
     ) as ledger:
+        if send_to is not None and there is not None:
+            from ..node.sender.settings import write_settings
+
+            write_settings(folder, send_to, there)
         found: dict[str, Any] = {
             "folder": str(folder),
             "author": ledger.author_vkey,

@@ -53,6 +53,7 @@ from .vault.vault import MODEL, VAULT_FILE, Submission, Vault
 from .vault.vaultkey import VaultKey
 from .writing.receipt import ACCEPTED, AWAITABLE, WITNESSED, Receipt
 from .writing.registry import MODELS_FOLDER, RegisteredModel, store_model
+from .writing.sending import Sender
 from .writing.succession import Predecessor, read_predecessor
 from .writing.writer import Counters, Writer
 
@@ -76,6 +77,7 @@ class Ledger:
         await_state: str,
         spool: Path | None,
         vault_key: VaultKey | None = None,
+        sender: Sender | None = None,
     ) -> None:
         """Use `Ledger.open` or `Ledger.init`."""
         _check_options(mode, on_error, second_writer, await_state)
@@ -85,6 +87,8 @@ class Ledger:
         self._second_writer = second_writer
         self._spool = spool
         self._vault_key = vault_key
+        self.sender = sender
+        """Who sends the entries to a log elsewhere; None: they stay here."""
         self.await_state = await_state
         contents = read_directory(path)
         self.config: LedgerConfig = contents.config
@@ -175,6 +179,7 @@ class Ledger:
         await_state: str = "none",
         spool: Path | str | None = None,
         vault_key: VaultKey | Path | str | None = None,
+        sender: Sender | None = None,
     ) -> Self:
         """Open a ledger directory.
 
@@ -186,6 +191,8 @@ class Ledger:
         spool          another place for the journal than log.toml's
         vault_key      what opens an encrypted vault: a `VaultKey`, or the path of a key file; None: what
                        PD_VAULT_KEY or PD_VAULT_PASSPHRASE name
+        sender         who sends the entries to a log elsewhere (plausible.node.sender.open_ledger); its states are
+                       then what receipts, `await_state` and `flush` speak of
 
         Raises `SetupError` with one sentence for everything that keeps the ledger from opening.
         """
@@ -197,6 +204,7 @@ class Ledger:
             await_state=await_state,
             spool=None if spool is None else Path(spool),
             vault_key=_vault_key(vault_key),
+            sender=sender,
         )
 
     def _open_writer(self) -> None:
@@ -209,6 +217,7 @@ class Ledger:
             second_writer=self._second_writer,
             spool=self._spool or ledger_path(self.path, self.config.spool),
             vault_key=self._vault_key,
+            sender=self.sender,
         )
         # a forked child opens its own, also after the environment was cleared
         self._vault_key = self._writer.vault.key

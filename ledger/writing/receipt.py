@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from ...schemas import receipt as document
 from ...schemas.errors import PlausibleError, SetupError, UsageError
@@ -44,6 +45,8 @@ class Progress:
         self.failures: list[PlausibleError] = []
         """What submissions died of and nobody was told yet."""
         self.trouble: str | None = None
+        self.place: Callable[[int], tuple[int, int] | None] | None = None
+        """Where the entries go to a log elsewhere: (index, size) there of one of this ledger's; see sending.py."""
         self.pid = os.getpid()
 
     def advance(self, sequenced: int, witnessed: int, trouble: str | None) -> None:
@@ -89,7 +92,7 @@ class Receipt:
 
     @property
     def index(self) -> int | None:
-        """The entry's index in the log, from `accepted` on; it never changes."""
+        """The entry's index in the ledger's own log, from `accepted` on; it never changes."""
         return self._index
 
     @property
@@ -152,6 +155,8 @@ class Receipt:
         if leaf is None:
             raise UsageError(f"the entry is {state}: there is no receipt before it is accepted")
         known = state != ACCEPTED
+        if known and self._progress.place is not None and self._index is not None:
+            index, size = self._progress.place(self._index) or (None, None)
         return document.Receipt.model_validate(
             {
                 "leaf": digest_text(leaf),

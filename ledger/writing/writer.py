@@ -43,6 +43,7 @@ from ..vault.vaultkey import VaultKey
 from ..witness import Witness
 from .cosigning import PATIENCE_SECONDS, Cosigner
 from .receipt import ACCEPTED, PENDING, QUEUED, SEQUENCED, SPOOLED, WITNESSED, NotYet, Progress, Receipt
+from .sending import Sender
 from .sequencer import Accepted, Sequencer
 
 _log = logging.getLogger("plausible.ledger")
@@ -112,8 +113,10 @@ class Writer:
         second_writer: str,
         spool: Path,
         vault_key: VaultKey | None = None,
+        sender: Sender | None = None,
     ) -> None:
         self._directory = directory
+        self._sender = sender
         self._config = config
         self._keys = keys
         self._policy = policy
@@ -285,9 +288,13 @@ class Writer:
             witness.close()
         self.vault.db.suspend()
         self.state.db.suspend()
+        if self._sender is not None:
+            self._sender.suspend()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
+        if self._sender is not None:
+            self._sender.resume()
         self.state.db.resume()
         self.vault.db.resume()
         if self._sequencer is not None:
@@ -299,6 +306,8 @@ class Writer:
     def forget(self) -> None:
         """In the child: this writer belongs to the parent. Nothing is flushed or closed here."""
         self._closing = True
+        if self._sender is not None:
+            self._sender.forget()
         self._lock.forget()
 
     # --- the thread ---
@@ -585,10 +594,19 @@ class Writer:
 
     def _publish(self) -> None:
         sequencer = self._sequencer
-        if sequencer is not None:
+        if self._sender is not None:
+            self._sender.wake()
+            self._sent(self._sender)
+        elif sequencer is not None:
             self.progress.advance(sequencer.size, sequencer.cosigned_size, sequencer.trouble or self._trouble)
         else:
             self.progress.advance(self.state.head.size, self._served(), self._trouble)
+
+    def _sent(self, sender: Sender) -> None:
+        """What counts is the log elsewhere: its heads, not ours."""
+        held = self._sequencer is not None and self._sequencer.held is not None
+        trouble = str(self._sequencer.held) if self._sequencer is not None and held else self._trouble
+        self.progress.advance(sender.sequenced, sender.witnessed, trouble or sender.trouble)
 
     def _served(self) -> int:
         """The size that counts as witnessed here: state.db has it a moment before the checkpoint file says so too."""
@@ -608,7 +626,7 @@ class Writer:
         if closed:  # since this process opened it
             self._lock.release()
             raise SetupError(f"the log of {self._directory} was closed and continues as {closed}")
-        if self._policy.quorum is None:
+        if self._policy.quorum is None and self._sender is None:
             _log.warning(
                 "%s has no witnesses (quorum none): nothing dates its entries, and if it is restored from a backup "
                 "nobody notices that its log forks",
@@ -634,6 +652,11 @@ class Writer:
                 witnessed=lambda: self.progress.witnessed,
                 busy=lambda: bool(self._queue) or self._busy.locked(),
             )
+
+        if self._sender is not None:
+            sender, self.progress.place = self._sender, self._sender.place
+            log = TiledLog(DirectorySource(self._directory / PUBLIC_FOLDER))
+            sender.start(self.state, log, lambda: self._sent(sender))
 
     def _look_held(self) -> None:
         """Tell those who wait, and once whoever looks at warnings, that nothing gets a place in the log here."""
@@ -681,6 +704,8 @@ class Writer:
         self.progress.stop(error)
 
     def _release(self) -> None:
+        if self._sender is not None:
+            self._sender.close()
         if self.index is not None:
             self.index.close()
         if self._sequencer is not None:

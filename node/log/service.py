@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+Split = Callable[[bytes], tuple[bytes, ...]]
+"""From a body to its entries."""
 JSON, LINES = "application/json", "application/jsonl"
 _AGAIN = {"Retry-After": "1"}
 STRANGERS_HELD = 32
@@ -82,16 +84,18 @@ def create_app(log: OpenLog, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
                 held -= 1
         return answer(403, "this log takes no entries by that key", Connection="close")
 
-    def posted(limit: int, split: Callable[[bytes], tuple[bytes, ...]]) -> Callable[[Request], Awaitable[Response]]:
+    def posted(
+        limit: int, split: Callable[[bytes], tuple[bytes, ...]] | None
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             try:
                 wish = read_wish(request.query_params)
                 body = await read_body(request, limit, seconds=body_seconds)
-                leaves = split(body)
+                leaves = (body,) if split is None else split(body)
                 key = claimed_key(leaves)
                 if not log.allowlist.knows(key):
                     return await stranger()
-                return await take(key, leaves, wish)
+                return await take(key, leaves, wish, single=split is None)
             except BodyRefused as error:
                 return answer(error.status, str(error), Connection="close")
             except EvidenceError as error:
@@ -101,7 +105,7 @@ def create_app(log: OpenLog, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
 
         return route(handle)
 
-    async def take(key: bytes, leaves: tuple[bytes, ...], wish: Wish) -> Response:
+    async def take(key: bytes, leaves: tuple[bytes, ...], wish: Wish, *, single: bool) -> Response:
         end = time.monotonic() + wish.timeout
         waiting = Entries(leaves)
         if not keeper.submit(key, waiting):
@@ -118,14 +122,14 @@ def create_app(log: OpenLog, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
                     await asyncio.wrap_future(keeper.reached(wish.wait, max(outcome.positions)))
             except (TimeoutError, Unavailable):  # it is accepted all the same: the receipt says how far it came
                 status = 202
-        if len(leaves) == 1 and status == 200 and wish.wait == "witnessed":
+        if single and status == 200 and wish.wait == "witnessed":
             proof = await asyncio.to_thread(prove, outcome.positions[0], leaves[0])
             return answer(200, proof)
         sizes = {"sequenced": keeper.sequenced, "witnessed": keeper.witnessed}
         receipts = [
             receipt(leaf, place, **sizes).to_jcs() for leaf, place in zip(leaves, outcome.positions, strict=True)
         ]
-        if len(leaves) == 1:
+        if single:
             return answer(status, receipts[0], JSON)
         return answer(status, b"".join(line + b"\n" for line in receipts), LINES)
 
@@ -133,9 +137,6 @@ def create_app(log: OpenLog, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
         note = reader.checkpoint_bytes(CHECKPOINT)
         size = Checkpoint.parse(Note.parse(note).text).size
         return make_proof(index, reader.path(index, size), note, leaf).encode()
-
-    def one(body: bytes) -> tuple[bytes, ...]:
-        return (body,)
 
     def lookup(request: Request) -> Response:
         try:
@@ -173,7 +174,7 @@ def create_app(log: OpenLog, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
         state = readiness.look(int(time.time()))
         return answer(200 if state.ready else 503, state.text)
 
-    app.add_api_route("/entry", posted(MAX_ENTRY_BYTES, one), methods=["POST"], response_model=None)
+    app.add_api_route("/entry", posted(MAX_ENTRY_BYTES, None), methods=["POST"], response_model=None)
     app.add_api_route("/entries", posted(MAX_BATCH_BYTES, read_batch), methods=["POST"], response_model=None)
     app.add_api_route("/lookup", threaded(lookup), methods=["GET"], response_model=None)
     app.add_api_route("/similar", threaded(similar), methods=["GET"], response_model=None)

@@ -220,13 +220,14 @@ def test_the_allowlist_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 # --- kills, restarts, witnesses ---
 
 
-def test_what_was_acknowledged_survives_kills(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.long)])
+def test_what_was_acknowledged_survives_kills(tmp_path: Path, kills: int) -> None:
     """Killed again and again while it is written to: every acknowledged entry is there, at the index of its receipt."""
     folder = make_log(tmp_path / "log")
     chains = [MadeChain(ANNA), MadeChain(BERT)]
     acknowledged: dict[bytes, int | None] = {}
     waiting: dict[int, bytes] = {}
-    for number in range(3):
+    for number in range(kills):
         with running(folder) as (at, process):
             stop = threading.Event()
 
@@ -246,7 +247,7 @@ def test_what_was_acknowledged_survives_kills(tmp_path: Path) -> None:
             threads = [threading.Thread(target=write, args=(place,)) for place in (0, 1)]
             for thread in threads:
                 thread.start()
-            time.sleep(0.3 + 0.2 * number)
+            time.sleep(0.4 + 0.2 * number)
             process.kill()
             process.wait(20)
             stop.set()
