@@ -23,7 +23,7 @@ from .layout import FAN, STEP, MemoryPages, Overlay, Page, Unfit
 ABSENCE_FILE = "absence.db"
 _VERSION, _APPLICATION = ABSENCE_MARK = (3, 0x706C6A02)
 """PRAGMA user_version and application_id of the file."""
-_PAGE_BYTES = 8192
+_PAGE_BYTES = 16384
 _CACHE_KIB = 32 * 1024
 _CHECKPOINT_BYTES = 64 * 1024 * 1024
 FORMER_SIZES = 16
@@ -160,27 +160,33 @@ class PageFile:
         return Progress(*row)
 
 
+_READ = "select number, hash, records from page where number = ?"
+
+
 class _StoredPages:
     """The pages that the file holds: as they are, or as they were at a size."""
 
     def __init__(self, connection: sqlite3.Connection, size: int | None = None) -> None:
         self._connection = connection
         self._size = size
+        self._reading = connection.cursor()
 
     def page(self, number: int) -> Page | None:
         """See `PageStore`."""
         row: Any = None
         if self._size is not None:
             query = "select number, hash, records from former where number = ? and until > ? order by until limit 1"
-            row = self._connection.execute(query, (number, self._size)).fetchone()
+            row = self._reading.execute(query, (number, self._size)).fetchone()
             if row is not None and row[1] is None:
                 return None
         if row is None:
-            query = "select number, hash, records from page where number = ?"
-            row = self._connection.execute(query, (number,)).fetchone()
-        if row is not None and not (_is_hash(row[1]) and (row[2] is None or isinstance(row[2], bytes))):
-            raise Unfit(_BROKEN)
-        return row
+            row = self._reading.execute(_READ, (number,)).fetchone()
+            if row is None:
+                return None
+        _, value, records = row
+        if type(value) is bytes and len(value) == HASH_SIZE and (records is None or type(records) is bytes):
+            return row
+        raise Unfit(_BROKEN)
 
     def below(self, number: int) -> Iterable[tuple[int, bytes, int | None]]:
         """See `PageStore`."""

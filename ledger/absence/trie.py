@@ -248,9 +248,14 @@ class IndexMap:
         return self._write(number, position, self._grown(records, wanted))
 
     def _check(self, record: bytes) -> None:
-        """`SetupError` unless a record's leaf hash is that of its key, count and first index."""
+        """`Unfit` unless a record's leaf hash is that of its key, count and first index."""
+        if record[32:40] == _COUNT_1:
+            running = hashlib.sha256(_RUN_1 + record[40:48]).digest()
+            if hashlib.sha256(b"\x11" + record[:48] + running).digest() != record[48:]:
+                raise Unfit(DAMAGED)
+            return
         key, count, first = _read(record)
-        running = run((first,)) if count == 1 else self._store.running(key)
+        running = self._store.running(key)
         if running is None or key_hash(key, count, first, running) != record[48:]:
             raise Unfit(DAMAGED)
 
