@@ -13,6 +13,7 @@ from .options import JsonOption
 
 if TYPE_CHECKING:
     from ..ledger.notes.note import VerifierKey
+    from ..ledger.witness import Conflict, WatchedLog
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The witness's folder.")]
 
@@ -112,11 +113,21 @@ def remove(folder: Folder, origin: Annotated[str, typer.Argument(metavar="ORIGIN
     output.note(f"not watching {output.printable(origin)} any more")
 
 
-def list_logs(folder: Folder, as_json: JsonOption = False) -> None:
+def list_logs(
+    folder: Folder,
+    evidence: Annotated[
+        Path | None,
+        typer.Option("--evidence", metavar="OUT", help="Write a contradiction file for each into this folder."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """\b
         pd witness list notary
+        pd witness list notary --evidence caught/
 
     List the watched logs with the size last cosigned, and the contradictions that logs were caught in.
+
+    With --evidence each is written as a file that anyone can verify: pd verify-contradiction.
 
     Exits 1 if a log was caught, 4 if this witness is frozen.
 
@@ -127,6 +138,8 @@ def list_logs(folder: Folder, as_json: JsonOption = False) -> None:
 
     with open_witness(folder) as witness:
         logs, conflicts, frozen = witness.logs(), witness.conflicts(), witness.frozen
+    if evidence is not None:
+        _write_evidence(evidence, logs, conflicts)
     if as_json:
         output.document(
             "plausible.witness-logs/1",
@@ -157,6 +170,26 @@ def list_logs(folder: Folder, as_json: JsonOption = False) -> None:
         names = ", ".join(sorted({output.printable(c.origin) for c in conflicts}))
         output.note(f"these logs signed two trees of one size: {names}; --json prints both signed heads")
         raise typer.Exit(1)
+
+
+def _write_evidence(folder: Path, logs: list[WatchedLog], conflicts: list[Conflict]) -> None:
+    """A contradiction file for each pair of heads; one that is there already stays."""
+    import hashlib
+
+    from ..ledger.contradiction import two_heads
+    from ..schemas.errors import EvidenceError
+
+    keys = {log.origin: log.keys for log in logs}
+    for conflict in conflicts:
+        try:
+            data = two_heads(keys.get(conflict.origin, ()), conflict.ours, conflict.theirs)
+        except EvidenceError as error:  # watched no more, or under other keys since
+            output.note(f"{output.printable(conflict.origin)}: no file could be made of a pair of heads: {error}")
+            continue
+        path = folder / f"two-heads-{hashlib.sha256(data).hexdigest()[:16]}.json"
+        if not path.exists():
+            output.write_file(path, data, force=False)
+        output.note(f"evidence against {output.printable(conflict.origin)}: {path}")
 
 
 def pull(

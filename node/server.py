@@ -9,20 +9,28 @@ server at the wrong folder. Nothing served here is believed because it was serve
     checkpoints/SIZE                    text/plain, immutable
     checkpoints/sizes                   text/plain, the sizes above, one a line; cached for two seconds
     tile/L/N[.p/W], tile/entries/...    application/octet-stream, immutable
+    healthz, readyz                     alive; the served checkpoint holds under the log's own policy
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..ledger.layout import POLICY_FILE
+from ..ledger.merkle.public import CHECKPOINT
 from ..ledger.merkle.reader import DirectorySource, Source
 from ..ledger.merkle.tiles import MAX_BUNDLE_BYTES, parse_path
+from ..ledger.notes.checkpoint import Checkpoint
+from ..ledger.notes.note import MAX_NOTE_BYTES, Note
+from ..ledger.notes.policy import Policy
 from ..ledger.storage.archive import LISTING, listing
-from ..schemas.errors import EvidenceError, SetupError
+from ..schemas.errors import EvidenceError, PeerError, PlausibleError, SetupError
 from . import serving
+from .serving import text_answer
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -87,11 +95,49 @@ def create_app(folder: Path) -> FastAPI:
     source = DirectorySource(public_folder(folder))
     app = FastAPI(title="plausible log", docs_url=None, redoc_url=None, openapi_url=None)
 
+    policy = _own_policy(folder)
+
     def serve(path: str) -> Response:
         return answer_file(source, path)
 
+    def healthz() -> Response:
+        return text_answer(200, "alive")
+
+    def readyz() -> Response:
+        try:
+            return text_answer(200, _ready(source, policy))
+        except PlausibleError as error:
+            return text_answer(503, f"the served checkpoint does not hold: {error}")
+
+    app.add_api_route("/healthz", healthz, methods=["GET", "HEAD"], response_model=None)
+    app.add_api_route("/readyz", readyz, methods=["GET", "HEAD"], response_model=None)
     app.add_api_route("/{path:path}", serve, methods=["GET", "HEAD"], response_model=None)
     return app
+
+
+def _own_policy(folder: Path) -> Policy | None:
+    """The policy of the ledger whose public folder is served; None for a copy, which has none."""
+    path = public_folder(folder).parent / POLICY_FILE
+    try:
+        return Policy.parse(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SetupError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _ready(source: Source, policy: Policy | None) -> str:
+    """What can be said for the checkpoint as readers get it: its signatures under the log's own policy."""
+    note = source.fetch(CHECKPOINT, MAX_NOTE_BYTES)
+    if note is None:
+        raise PeerError("there is none")
+    size = Checkpoint.parse(Note.parse(note).text).size
+    if policy is None:
+        return f"size {size}; a copy, whose signatures are its readers' to check"
+    met = policy.check(note, now=int(time.time()))
+    if met.existence_time is None:
+        return f"size {size}, no witness dates it"
+    return f"size {size}, cosigned {max(0, int(time.time()) - met.existence_time)} seconds ago"
 
 
 def run(folder: Path, *, host: str, port: int, ready: Callable[[str], None] = lambda _address: None) -> None:

@@ -17,10 +17,12 @@ from .errors import EvidenceError
 FORMAT: Final = "plausible.contradiction/1"
 MAX_CONTRADICTION_BYTES: Final = 64 * 1024 * 1024
 """A file somebody can send and check; a log whose entries are more leaves them out (`Run.leaves` null)."""
+MAX_KEYS: Final = 4
+"""Keys of one log in a file: more than one while one follows another."""
 
 _Format: TypeAlias = Literal["plausible.contradiction/1"]
 _Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=2 * 1024 * 1024)]
-_Keys: TypeAlias = Annotated[tuple[VkeyText, ...], Field(min_length=1, max_length=4)]
+_Keys: TypeAlias = Annotated[tuple[VkeyText, ...], Field(min_length=1, max_length=MAX_KEYS)]
 _Path: TypeAlias = Annotated[tuple[DigestText, ...], Field(max_length=64)]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...schemas.contradiction import (
+    MAX_KEYS,
     ChainGap,
     Contradiction,
     EntryPair,
@@ -18,6 +19,7 @@ from ...schemas.contradiction import (
     Run,
     TwoHeads,
 )
+from ...schemas.errors import EvidenceError
 from ...schemas.text import b64, digest_text
 from ..absence.note import IndexHead
 from ..merkle.reader import TiledLog
@@ -87,6 +89,8 @@ def _verified(made: Contradiction, log: TiledLog | None = None) -> bytes:
 
 
 def _texts(keys: Sequence[VerifierKey]) -> tuple[str, ...]:
+    if not 1 <= len(keys) <= MAX_KEYS:
+        raise EvidenceError(f"a contradiction is about 1 to {MAX_KEYS} keys of one log, not {len(keys)}")
     return tuple(key.encode() for key in keys)
 
 
