@@ -179,6 +179,7 @@ def pull(
 
     Python: plausible.node.mirror.follow.follow
     """
+    from ..node.mirror.archive import keep_archive
     from ..node.mirror.directory import locked
     from ..node.mirror.follow import follow_once, open_source
     from ..node.mirror.index import sign_index
@@ -197,6 +198,7 @@ def pull(
                 mirror.say(origin, "log")
                 with open_source(mirror.settings(origin).source) as source:
                     sign_index(mirror, origin, source, progress=lambda at, size: tell("absence index", at, size))
+                    keep_archive(mirror, origin, source)
                 mirror.say(origin, "index")
                 output.result(f"{done.size:>12}  {output.printable(origin)}, {done.taken} new")
             except PlausibleError as error:

@@ -5,5 +5,5 @@ mirror      pending heads, cosigned heads, the order   index        the absence 
 follow      taking entries from any tiled log          signatures   every author's signature, in other processes
 entries     add-entries: tickets, packages, answers    upload       its body on the way in
 followers   the threads that follow                    service      the HTTP side
-push        sending a log to a mirror
+push        sending a log to a mirror                  archive      the log's own archive of heads
 """

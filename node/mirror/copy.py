@@ -24,7 +24,7 @@ from ...ledger.merkle.tree import EMPTY_ROOT, CompactRange, hash_leaves
 from ...ledger.notes.checkpoint import Checkpoint
 from ...ledger.notes.note import Note
 from ...ledger.notes.wire import decode_hash, encode_base64, parse_decimal
-from ...ledger.storage.disk import storage, write_file
+from ...ledger.storage.disk import StorageBroken, storage, write_file
 from ...schemas.errors import EvidenceError, PeerError, SetupError
 
 PROGRESS = "progress"
@@ -43,6 +43,7 @@ class Copy:
         self.log = TiledLog(DirectorySource(self.public.folder), cache_tiles=64, cache_bundles=2)
         self._edge = self._read()
         self._flushed = self._edge.size
+        self._broken: StorageBroken | None = None
 
     @property
     def size(self) -> int:
@@ -61,6 +62,7 @@ class Copy:
 
     def write(self, growth: Growth, files: Iterable[tuple[str, bytes]] | None = None) -> None:
         """Write the files of verified entries (`files`, where the caller made them). Durable after `flush`."""
+        self._require_whole()
         if growth.old is not self._edge:
             raise SetupError(f"{self.folder} grew meanwhile")
         self.public.write_tiles(growth.files() if files is None else files)
@@ -68,13 +70,25 @@ class Copy:
 
     def flush(self) -> None:
         """Everything written is on the disk, and `progress` says so, when this returns."""
+        self._require_whole()
         if self._flushed == self.size and (self.folder / PROGRESS).exists():
             return
-        self.public.sync()
-        text = f"{self.size}\n{encode_base64(self._edge.range.root())}\n"
-        with storage(f"writing {self.folder / PROGRESS}"):
-            write_file(self.folder / PROGRESS, text.encode("ascii"))
+        try:
+            self.public.sync()
+            text = f"{self.size}\n{encode_base64(self._edge.range.root())}\n"
+            with storage(f"writing {self.folder / PROGRESS}"):
+                write_file(self.folder / PROGRESS, text.encode("ascii"))
+        except StorageBroken as error:
+            # the kernel may call lost pages clean: a second flush that succeeds would say nothing
+            self._broken = StorageBroken(
+                f"{error}; this copy takes and cosigns nothing until the mirror is started again"
+            )
+            raise
         self._flushed = self.size
+
+    def _require_whole(self) -> None:
+        if self._broken is not None:
+            raise self._broken
 
     def hashes(self, start: int, end: int) -> list[bytes]:
         """Leaf hashes of the entries [start, end) that are here, within one tile."""

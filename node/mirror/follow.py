@@ -177,9 +177,9 @@ def _look(mirror: Mirror, origin: str, source: Source) -> bytes:
         # the log signed this head, and its own tiles give it: no transport made that
         earlier = pending[1] if pending is not None else note
         if checkpoint.size == old.size:
-            proof = _proven(lambda: two_heads(keys, earlier, note))
+            proof = proven(lambda: two_heads(keys, earlier, note))
         else:
-            proof = _proven(lambda: inconsistent_heads(keys, earlier, note, log))
+            proof = proven(lambda: inconsistent_heads(keys, earlier, note, log))
         raise EvidenceError(
             f"{origin} signed a tree of size {checkpoint.size} that does not continue the one of size {old.size} it "
             f"signed before: two histories of one log; see {mirror.keep_proof(origin, note, proof)}"
@@ -194,7 +194,7 @@ def _went_back(mirror: Mirror, origin: str, checkpoint: Checkpoint, note: bytes,
     with copy.lock:
         fork = checkpoint.size <= copy.size and copy.root(checkpoint.size) != checkpoint.root
         if fork and copy.size >= newest.size and copy.root(newest.size) == newest.root:
-            proof = _proven(lambda: inconsistent_heads(keys, note, pending, copy.log))
+            proof = proven(lambda: inconsistent_heads(keys, note, pending, copy.log))
         else:
             proof = None
     if fork:
@@ -207,7 +207,7 @@ def _went_back(mirror: Mirror, origin: str, checkpoint: Checkpoint, note: bytes,
     )
 
 
-def _proven(make: Callable[[], bytes]) -> bytes | None:
+def proven(make: Callable[[], bytes]) -> bytes | None:
     """A contradiction file; None where what it needs is not there."""
     try:
         return make()
@@ -294,5 +294,6 @@ __all__ = [
     "follow",
     "follow_once",
     "open_source",
+    "proven",
     "silent",
 ]

@@ -7,6 +7,7 @@ import logging
 import threading
 
 from ...schemas.errors import EvidenceError, PeerError, PlausibleError, SetupError
+from .archive import keep_archive
 from .follow import follow_once, open_source
 from .index import sign_index
 from .mirror import Mirror
@@ -28,6 +29,7 @@ class Followers:
         self._stop = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
         self._checks: SignatureCheck | None = None
+        self._archived: dict[str, int] = {}
         self._lock = threading.Lock()
         self._indexer = threading.Thread(target=self._index, name="mirror-index", daemon=True)
         self._watch = threading.Thread(target=self._run, name="mirror-follow", daemon=True)
@@ -102,6 +104,10 @@ class Followers:
                         place = self._mirror.settings(log.origin).source
                         source = stack.enter_context(open_source(place)) if place else None
                         sign_index(self._mirror, log.origin, source, progress=self._progress)
+                        size = self._mirror.head(log.origin).size
+                        if source is not None and self._archived.get(log.origin) != size:
+                            keep_archive(self._mirror, log.origin, source)
+                            self._archived[log.origin] = size
                     self._said(log.origin, "index")
                 except _Stopped:
                     return

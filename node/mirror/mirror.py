@@ -230,6 +230,10 @@ class Mirror:
         """The last head that this mirror cosigned: size 0 before the first."""
         return next(log for log in self.logs() if log.origin == origin)
 
+    def cosigned_note(self, origin: str) -> bytes:
+        """The last head that this mirror cosigned, with the log's and its own signatures; b"" before the first."""
+        return self._cosigned.checkpoint(origin) or b""
+
     def commit(self, origin: str, note: bytes, lines: Sequence[NoteSignature] = ()) -> Outcome:
         """Cosign a head that was pending, if all its entries are here, and serve it: durable before this returns.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,9 @@ from plausible.ledger.merkle.tiles import decode_bundle, encode_bundle
 from plausible.ledger.notes.checkpoint import Checkpoint
 from plausible.ledger.notes.note import COSIGNATURE_ED25519, Note, SignerKey
 from plausible.ledger.notes.policy import Policy
+from plausible.ledger.storage.archive import dated_by, kept_sizes
+from plausible.ledger.storage.disk import StorageBroken
+from plausible.node.mirror.archive import keep_archive
 from plausible.node.mirror.directory import STATE, LogSettings, make
 from plausible.node.mirror.follow import follow_once, open_source
 from plausible.node.mirror.index import sign_index
@@ -246,7 +251,59 @@ def test_a_false_index_root_of_the_log_is_said_and_ours_is_served(folder: Path, 
         assert mirror.said(LOG.name)["index"].kind == "false" and "log" not in mirror.said(LOG.name)
 
 
-# --- kills and restored states ---
+# --- the archive ---
+
+
+def test_heads_witnessed_before_the_mirror_looked_are_kept_along(folder: Path, log: Grower) -> None:
+    for _ in range(4):
+        log.grow(90)
+    pull(folder)
+    (log.public / "checkpoints" / "91").write_bytes((log.public / "checkpoints" / "90").read_bytes())
+    (log.public / "checkpoints" / "5").write_bytes(b"no head\n")
+    with Mirror(folder) as mirror, open_source(str(log.folder)) as source:
+        assert keep_archive(mirror, LOG.name, source) == 3
+        assert keep_archive(mirror, LOG.name, source) == 0
+        copy = mirror.copy(LOG.name).public.folder
+    assert kept_sizes(copy) == [90, 180, 270, 360]
+    policy = Policy.parse(f"log {LOG.verifier}\nquorum none\n".encode())
+    assert dated_by(TiledLog(DirectorySource(copy)), 100, policy).size == 180
+
+
+def test_a_kept_head_of_another_history_is_proof(folder: Path, log: Grower) -> None:
+    log.grow(90)
+    log.grow(10)
+    other = Checkpoint(LOG.name, 50, bytes(32)).sign(LOG).encode()
+    (log.public / "checkpoints" / "50").write_bytes(other)
+    pull(folder)
+    look = pytest.raises(EvidenceError, match="two histories")
+    with Mirror(folder) as mirror, open_source(str(log.folder)) as source, look:
+        keep_archive(mirror, LOG.name, source)
+    proof = next((folder / "logs" / HASH / "refused").glob("*.contradiction.json"))
+    policy = Policy.parse(f"log {LOG.verifier}\nquorum none\n".encode())
+    assert verify_contradiction(proof.read_bytes(), policy=policy).origin == LOG.name
+
+
+# --- kills, disks and restored states ---
+
+
+def test_after_a_failed_flush_nothing_is_cosigned(folder: Path, log: Grower, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second flush succeeds, as kernels make it: it must not count."""
+    log.grow(300)
+    real = os.fsync
+    failures = iter([OSError(errno.EIO, "input/output error")])
+
+    def fsync(descriptor: int) -> None:
+        if os.fstat(descriptor).st_size == 8192 and (error := next(failures, None)) is not None:  # a whole tile
+            raise error
+        real(descriptor)
+
+    with Mirror(folder) as mirror:
+        monkeypatch.setattr(os, "fsync", fsync)
+        for _ in range(2):
+            with pytest.raises(StorageBroken):
+                follow_once(mirror, LOG.name)
+        assert mirror.head(LOG.name).size == 0
+    assert pull(folder) == 300
 
 
 def test_a_kill_in_the_middle_costs_nothing(folder: Path, log: Grower) -> None:
