@@ -160,6 +160,7 @@ COMMANDS: tuple[Command, ...] = (
     Command(("mirror", "list"), OPERATE, "list the mirrored logs and what is wrong with them", mirror.list_logs),
     Command(("mirror", "push"), OPERATE, "send a log to a mirror", mirror.push),
     Command(("mirror", "pull"), OPERATE, "read each mirrored log once", mirror.pull),
+    Command(("conformance", "log"), OPERATE, "run the cases of a log that takes entries", conformance.log),
     Command(("conformance", "witness"), OPERATE, "run the cases of tlog-witness", conformance.witness),
     Command(("conformance", "mirror"), OPERATE, "run the cases of tlog-mirror", conformance.mirror),
     Command(("fsck",), OPERATE, "re-derive everything a log stores and name what is false", fsck.fsck),

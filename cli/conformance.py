@@ -12,6 +12,7 @@ from .options import JsonOption
 
 if TYPE_CHECKING:
     from ..node.conformance.case import Result
+    from ..node.conformance.log import LogCases
     from ..node.conformance.witness import WitnessCases
 
 
@@ -79,7 +80,32 @@ def mirror(
     )
 
 
-def _run(cases: WitnessCases, protocol: str, url: str, as_json: bool) -> None:
+def log(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The log's prefix.")],
+    key: Annotated[Path, typer.Option("--author-key", metavar="FILE", help="Private key of an author made for this.")],
+    policy: Annotated[Path, typer.Option("--policy", metavar="FILE", help="The log's key, witnesses and quorum.")],
+    as_json: JsonOption = False,
+) -> None:
+    """\b
+        pd keys generate conformance.example/author --role author --out test.key
+        pd conformance log https://log.example/shared --author-key test.key --policy shared.policy
+
+    Run the cases of a log service (docs/nodes.md, "A log") against one, ours or anybody's.
+
+    Its operator must allow the author's key first (authors.txt, for ours). The cases add about fifty entries and can be
+    run again. Exits 0 if none failed, 1 if one did, 4 if the log cannot be reached.
+
+    Python: plausible.node.conformance.log.LogCases
+    """
+    from ..ledger.keys.keyfile import read_key
+    from ..ledger.notes.policy import Policy
+    from ..node.conformance.log import LogCases
+    from .sources import read_bytes
+
+    _run(LogCases(url, read_key(key), Policy.parse(read_bytes(policy, "the policy"))), "plausible-log", url, as_json)
+
+
+def _run(cases: WitnessCases | LogCases, protocol: str, url: str, as_json: bool) -> None:
     """Run all cases, say what came of each, and exit 1 if one failed."""
 
     def told(result: Result) -> None:

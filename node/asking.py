@@ -18,6 +18,8 @@ class Answer:
     status: int
     kind: str
     body: bytes
+    caching: str = ""
+    """Cache-Control."""
 
     @property
     def told(self) -> str:
@@ -47,7 +49,7 @@ def ask(client: httpx.Client, method: str, url: str, body: bytes | None = None, 
                 if len(data) > MAX_ANSWER:
                     raise TooLong(f"{url} answered with more than {MAX_ANSWER} bytes")
             kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-            return Answer(answer.status_code, kind, bytes(data))
+            return Answer(answer.status_code, kind, bytes(data), answer.headers.get("Cache-Control", ""))
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
         raise PeerError(f"{url} cannot be reached: {error or type(error).__name__}") from None
 

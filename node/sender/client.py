@@ -19,10 +19,10 @@ from ...ledger.merkle.tree import hash_leaf
 from ...schemas.errors import EvidenceError, PeerError, UsageError
 from ...schemas.receipt import Receipt
 from ...schemas.text import digest_text
+from ..asking import Answer, TooLong, ask, make_client
 from ..log.chains import OutOfStep
 from ..log.requests import read_chain_head
 
-MAX_ANSWER_BYTES = 1 << 20
 SILENCE_SECONDS = 20.0
 WAIT_SECONDS = 10
 """How long the log may take to sequence what it accepted, before it answers that it has not yet."""
@@ -56,18 +56,15 @@ class Sent:
 class LogClient:
     """The writing side of the log at `url`. Used by one thread."""
 
-    def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
-        self.url = url.rstrip("/")
-        headers = {"Accept-Encoding": "identity", "User-Agent": "plausible-deniability"}
+    def __init__(self, url: str) -> None:
         try:
             base = httpx.URL(url)
-            self._client = httpx.Client(
-                timeout=SILENCE_SECONDS, headers=headers, follow_redirects=False, transport=transport
-            )
-        except (httpx.InvalidURL, ValueError, TypeError, OSError) as error:
+        except (httpx.InvalidURL, TypeError) as error:
             raise UsageError(f"{url!r} is not the address of a log: {error}") from None
         if base.scheme not in ("http", "https") or not base.host or base.query or base.fragment:
             raise UsageError(f"{url!r} is not the address of a log: give https://HOST/PREFIX")
+        self.url = str(base).rstrip("/")
+        self._client = make_client(SILENCE_SECONDS)
 
     def send(self, leaves: Sequence[bytes]) -> Sent:
         """Send entries of one chain (at most 256). `Forked`, `Refused` or another `PeerError` if they are not taken."""
@@ -88,7 +85,8 @@ class LogClient:
         raise PeerError(f"{self.url}: never tried")
 
     def _send(self, leaves: Sequence[bytes], body: bytes) -> Sent:
-        status, data = self._post(f"{self.url}/entries?wait=sequenced&timeout={WAIT_SECONDS}", body)
+        answer = self._post(f"{self.url}/entries?wait=sequenced&timeout={WAIT_SECONDS}", body)
+        status, data = answer.status, answer.body
         if status in (200, 202):
             try:
                 receipts = [Receipt.parse(line) for line in data.split(b"\n")[:-1]]
@@ -106,21 +104,16 @@ class LogClient:
             raise Forked(f"{self.url} has this chain differently: {_told(head.reason.encode())}", head)
         raise Refused(f"{self.url} answered {status}: {_told(data)}")
 
-    def _post(self, address: str, body: bytes) -> tuple[int, bytes]:
+    def _post(self, address: str, body: bytes) -> Answer:
         try:
-            with self._client.stream("POST", address, content=body) as answer:
-                data = bytearray()
-                for part in answer.iter_raw():
-                    data += part
-                    if len(data) > MAX_ANSWER_BYTES:
-                        raise PeerError(f"{address} answered with more than {MAX_ANSWER_BYTES} bytes")
-                if answer.status_code == 429 or answer.status_code >= 500:
-                    raise _Passing(f"{self.url} answered {answer.status_code}: {_told(bytes(data))}")
-                return answer.status_code, bytes(data)
-        except httpx.TransportError as error:
-            raise _Passing(f"{self.url} cannot be reached: {error or type(error).__name__}") from None
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
-            raise PeerError(f"{self.url} cannot be reached: {error or type(error).__name__}") from None
+            answer = ask(self._client, "POST", address, body)
+        except TooLong:
+            raise
+        except PeerError as error:
+            raise _Passing(str(error)) from None
+        if answer.status == 429 or answer.status >= 500:
+            raise _Passing(f"{self.url} answered {answer.status}: {_told(answer.body)}")
+        return answer
 
     def close(self) -> None:
         """Give the connections back."""

@@ -164,7 +164,9 @@ def test_answers_are_read_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
             asked.append(status)
             return httpx.Response(status, stream=httpx.ByteStream(body))
 
-        return LogClient("http://log.example", transport=httpx.MockTransport(answer))
+        made = LogClient("http://log.example")
+        made._client = httpx.Client(transport=httpx.MockTransport(answer))
+        return made
 
     for status, body, error, times in (
         (200, b"", PeerError, 1),
