@@ -47,13 +47,17 @@ def test_ours_passes_again_and_again(url: str, folder: Path) -> None:
     ("bent", "fails"),
     [
         (lambda a: Answer(200, a.kind, a.body, a.caching) if a.status == 409 else a, "another entry for a taken place"),
-        pytest.param(lambda a: Answer(409, a.kind, b"{}", a.caching) if a.status == 409 else a, "a place beyond the
-        next", marks=pytest.mark.long), (lambda a: Answer(400, a.kind, a.body, a.caching) if a.status == 403 else a, "a
-        false signature"), pytest.param(lambda a: Answer(a.status, a.kind, a.body, ""), "files are immutable",
-        marks=pytest.mark.long), (lambda a: Answer(a.status, a.kind, a.body.replace(b"index ", b"index 1"), a.caching),
-        "it is witnessed"), pytest.param(lambda a: Answer(200, a.kind, a.body, a.caching) if a.status == 404 else a,
-        "what is no file of a log", marks=pytest.mark.long), pytest.param(lambda a: Answer(a.status, a.kind,
-        a.body.replace(b"sha256:", b"sha256:0"), a.caching), "a batch is taken", marks=pytest.mark.long),
+        (lambda a: Answer(400, a.kind, a.body, a.caching) if a.status == 403 else a, "a false signature"),
+        (lambda a: Answer(a.status, a.kind, a.body.replace(b"index ", b"index 1"), a.caching), "it is witnessed"),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (
+                (lambda a: Answer(409, a.kind, b"{}", a.caching) if a.status == 409 else a, "a place beyond the next"),
+                (lambda a: Answer(a.status, a.kind, a.body, ""), "files are immutable"),
+                (lambda a: Answer(200, a.kind, a.body, a.caching) if a.status == 404 else a, "what is no file"),
+                (lambda a: Answer(a.status, a.kind, a.body.replace(b"256:", b"256:0"), a.caching), "a batch is taken"),
+            )
+        ),
     ],
 )
 def test_a_fault_fails_its_case(
