@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from ...schemas.errors import EvidenceError, UsageError
 from ..entries.entry import parse_entry
 from ..notes.wire import u64
+from .usual import usual_generation
 
 PIXELS = 1
 FILE = 2
@@ -41,14 +42,25 @@ def leaf_keys(leaf: bytes) -> tuple[bytes, ...]:
     The leaf passes the entry profile or adds nothing; its signature and author are not looked at, so that everybody
     computes the same map whomever he believes.
     """
+    usual = usual_generation(leaf)
+    if usual is None:
+        return parsed_keys(leaf)
+    pixels, file = usual
+    return _keys(pixels, file)
+
+
+def parsed_keys(leaf: bytes) -> tuple[bytes, ...]:
+    """`leaf_keys`, by the profile itself."""
     try:
         generation = parse_entry(leaf).generation
     except EvidenceError:
         return ()
-    if generation is None:
-        return ()
-    pixels = index_key(PIXELS, generation.pixels)
-    return (pixels,) if generation.file is None else (pixels, index_key(FILE, generation.file))
+    return () if generation is None else _keys(generation.pixels, generation.file)
+
+
+def _keys(pixels: bytes, file: bytes | None) -> tuple[bytes, ...]:
+    key = index_key(PIXELS, pixels)
+    return (key,) if file is None else (key, index_key(FILE, file))
 
 
 def bit(key: bytes, position: int) -> int:

@@ -92,12 +92,12 @@ class PageFile:
     def flush(self, progress: Progress) -> bool:
         """Write what was put, durably enough; False if somebody else moved the file on: then it is all forgotten.
 
-        `progress` reaches further than the file does.
+        What reaches no further than the file does is in it already.
         """
         self.end()
         self._connection.execute("BEGIN IMMEDIATE")
         moved = self._progress() != self._base
-        if not moved:
+        if not moved and (self._base is None or progress.size > self._base.size):
             self._write(progress, self._pages.changed)
             self._connection.execute("COMMIT")
             self._base = progress

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from plausible.ledger.absence.keys import (
     key_hash,
     leaf_keys,
     node_hash,
+    parsed_keys,
     run,
 )
 from plausible.ledger.absence.note import HEADER, AcceptedIndex, IndexHead, IndexPolicy
@@ -30,14 +33,17 @@ from plausible.ledger.absence.proof import (
     verify_key,
 )
 from plausible.ledger.absence.trie import IndexMap, MemoryPages
+from plausible.ledger.absence.usual import usual_generation
 from plausible.ledger.entries.entry import sign_entry
 from plausible.ledger.merkle.tree import hash_leaf
 from plausible.ledger.notes.checkpoint import Checkpoint
 from plausible.ledger.notes.cosignature import cosign
+from plausible.ledger.notes.dsse import Envelope
 from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, Note, SignerKey
 from plausible.ledger.notes.policy import Policy
+from plausible.schemas.envelope import IN_TOTO_TYPE
 from plausible.schemas.errors import EvidenceError, PlausibleError, PolicyError, UsageError
-from plausible.schemas.statement import ModelStatement
+from plausible.schemas.statement import NO_PREVIOUS, ModelStatement
 
 from tests.ledger.keys import AUTHOR, MODEL, generation, header
 
@@ -130,6 +136,72 @@ def test_what_a_leaf_adds() -> None:
     at = both.index(b'"sig":"') + 10
     forged = both[:at] + (b"A" if both[at : at + 1] != b"A" else b"B") + both[at + 1 :]
     assert leaf_keys(forged) == leaf_keys(both)
+
+
+_usual: Any = st.fixed_dictionaries(
+    {
+        "draw": st.sampled_from([0, 7, 2**53 - 1, 2**53]),
+        "seq": st.sampled_from([0, 1, 41, 2**53 - 1]),
+        "prev": st.sampled_from([NO_PREVIOUS, "sha256:" + "ab" * 32]),
+        "time": st.sampled_from(
+            ["2026-01-02T03:04:05.000006Z", "2024-02-29T23:59:59.999999Z", "2026-02-29T00:00:00.000000Z"]
+        ),
+        "name": st.sampled_from(
+            ["models.example/studio", "a", "m\u00fcller.example", 'quo"te', "a\\b", "tilde~", "a" * 300]
+        ),
+        "file": st.booleans(),
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_usual, st.data())
+def test_what_is_read_by_patterns_is_what_the_profile_reads(fields: dict[str, Any], data: st.DataObject) -> None:
+    """Everybody must compute the same map: the short way may pass nothing that the profile refuses."""
+    signer = SignerKey("x.example", ED25519, bytes(32))
+    with contextlib.suppress(EvidenceError):
+        signer = SignerKey(fields["name"], ED25519, bytes(32))
+    place = {"author": signer.verifier.encode(), "chain": "ab" * 16, "prev": fields["prev"], "seq": fields["seq"]}
+    predicate = {"commitment": "sha256:" + "0" * 64, "draw": fields["draw"], "model": "sha256:" + "1" * 64}
+    subject = [{"digest": {"plausiblePixels1": "2" * 64}, "name": "pixels"}]
+    if fields["file"]:
+        subject.append({"digest": {"sha256": "3" * 64}, "name": "file"})
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "predicate": predicate | {"header": place | {"time": fields["time"]}},
+        "predicateType": "urn:plausible:generation:v1",
+        "subject": subject,
+    }
+    text = json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text = changed(text, data) if data.draw(st.booleans()) else text
+    leaf = Envelope(IN_TOTO_TYPE, text, signer.verifier.key_id.hex(), bytes(64)).encode()
+    leaf = changed(leaf, data) if data.draw(st.booleans()) else leaf
+    assert leaf_keys(leaf) == parsed_keys(leaf)
+
+
+def changed(text: bytes, data: st.DataObject) -> bytes:
+    """One byte replaced, taken out or put in, or two exchanged."""
+    at = data.draw(st.integers(0, len(text) - 1))
+    one = bytes([data.draw(st.sampled_from(b'"\\,:{}[]+=Z09Aaf \n\x00\x7f\xc3'))])
+    other = data.draw(st.integers(0, len(text) - 1))
+    return data.draw(
+        st.sampled_from(
+            [
+                text[:at] + one + text[at + 1 :],
+                text[:at] + one + text[at:],
+                text[:at] + text[at + 1 :],
+                text[:at] + text[other : other + 1] + text[at + 1 :],
+            ]
+        )
+    )
+
+
+def test_an_entry_of_every_day_is_read_by_patterns() -> None:
+    """The short way is taken at all, also by what the recorder writes."""
+    for file in (None, bytes(32)):
+        leaf = sign_entry(generation(bytes(32), bytes([7]) * 32, file), AUTHOR)
+        assert usual_generation(leaf) == (bytes([7]) * 32, file)
+    assert usual_generation(sign_entry(ModelStatement.make(header(), manifest=MODEL), AUTHOR)) is None
 
 
 # --- the proof file ---
