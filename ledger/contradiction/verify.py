@@ -7,7 +7,7 @@ without one `Proven.trusted` is False, since anybody can make a key with any nam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ...schemas.contradiction import (
@@ -161,48 +161,51 @@ def _entry_pair(found: EntryPair, keys: Sequence[VerifierKey]) -> str:
 
 def _chain_gap(found: ChainGap, keys: Sequence[VerifierKey], log: TiledLog | None) -> str:
     head, run = _head(found.head, keys), found.run
-    mates: list[tuple[int, int]] = []
-    leaves = _leaves(run, head.size, head.root, log)
-    last = parse_entry(leaves[-1])
-    if broken_alone(last) is not None:
-        raise EvidenceError("the entry after the gap is not signed by its author")
-    place = (last.header.author, last.header.chain)
-    for index, leaf in enumerate(leaves[:-1], run.start):
+    places: list[tuple[int, str, str, int]] = []
+    last = b""
+    for index, leaf in enumerate(_leaves(run, head.size, head.root, log), run.start):
+        last = leaf
         try:
             header = parse_entry(leaf).header
         except EvidenceError:
             continue
-        if (header.author, header.chain) == place:
-            mates.append((index, header.seq))
-    seq, end = last.header.seq, run.end - 1
+        places.append((index, header.author, header.chain, header.seq))
+    entry = parse_entry(last)
+    if broken_alone(entry) is not None:
+        raise EvidenceError("the entry after the gap is not signed by its author")
+    place = (entry.header.author, entry.header.chain)
+    seq, end = entry.header.seq, run.end - 1
+    mates = [(index, number) for index, author, chain, number in places if (author, chain) == place and index < end]
     if not mates and run.start == 0 and seq > 0:
-        return f"holds as entry {end} the first one of a chain of {last.author.name}, with seq {seq} and not 0"
+        return f"holds as entry {end} the first one of a chain of {entry.author.name}, with seq {seq} and not 0"
     if [index for index, _ in mates] == [run.start] and seq > mates[0][1] + 1:
-        return f"leaves a gap in a chain of {last.author.name}: entry {end} has seq {seq}, the one before {mates[0][1]}"
+        return (
+            f"leaves a gap in a chain of {entry.author.name}: entry {end} has seq {seq}, the one before {mates[0][1]}"
+        )
     raise EvidenceError("the run of entries shows no gap in a chain")
 
 
-def _leaves(run: Run, size: int, root: bytes, log: TiledLog | None) -> list[bytes]:
-    """The entries of a run, which hash into the root of a tree of `size`."""
+def _leaves(run: Run, size: int, root: bytes, log: TiledLog | None) -> Iterator[bytes]:
+    """The entries of a run, one after the other. Only who has taken the last knows that all hash into the tree."""
     if run.end > size:
         raise EvidenceError(f"the run of entries ends at {run.end}, the tree at {size}")
     edge = CompactRange(run.start, [parse_digest(value) for value in run.edge])
     if run.leaves is None and log is None:
         count = run.end - run.start
         raise SetupError(f"the file leaves out {count} entries: name a copy of the log that they are read from")
+    if log is not None and run.leaves is None:
+        given = log.entries(run.start, run.end, size)
+    else:
+        given = (unb64(leaf, "a leaf") for leaf in run.leaves or ())
     try:
-        if log is not None and run.leaves is None:
-            leaves = list(log.entries(run.start, run.end, size))
-        else:
-            leaves = [unb64(leaf, "a leaf") for leaf in run.leaves or ()]
-        for leaf in leaves:
+        for leaf in given:
             edge.append(hash_leaf(leaf))
+            yield leaf
         verify_consistency(run.end, edge.root(), size, root, [parse_digest(value) for value in run.path])
     except (EvidenceError, PeerError) as error:
         if run.leaves is not None:
             raise
         raise SetupError(f"the copy of the log does not hold the entries that the file speaks of: {error}") from None
-    return leaves
 
 
 def _note(text: str, key: VerifierKey) -> IndexHead:

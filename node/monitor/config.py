@@ -2,6 +2,7 @@
 
     version = 1
     poll_seconds = 60.0
+    look_seconds = 600.0                          # a look that is not done by then says so, and goes on in the next
     evidence = "evidence"
     hook = ["/usr/local/bin/page-the-operator"]   # run with the evidence file's path as last argument; no shell
     hook_seconds = 30.0
@@ -36,7 +37,7 @@ CONFIG = "monitor.toml"
 STATE = "monitor.db"
 LOCK = "monitor.lock"
 INDEXES = "indexes"
-_TOP = {"poll_seconds", "evidence", "hook", "hook_seconds", "log"}
+_TOP = {"poll_seconds", "look_seconds", "evidence", "hook", "hook_seconds", "log"}
 _LOG = {"policy", "url", "mirrors", "index_policy", "max_age_seconds"}
 
 
@@ -67,6 +68,7 @@ class MonitorConfig:
     evidence: Path
     hook: tuple[str, ...]
     hook_seconds: float
+    look_seconds: float = 600.0
 
 
 def config_file(where: Path) -> Path:
@@ -103,6 +105,7 @@ class _Reader:
             self._folder / (self._environment.get("PD_MONITOR_EVIDENCE") or self._text(table, "evidence", "evidence")),
             self._hook(table),
             self._number(table, "hook_seconds", 30.0),
+            self._number(table, "look_seconds", 600.0),
         )
 
     def _log(self, table: dict[str, Any]) -> WatchedLog:

@@ -24,7 +24,8 @@ from .compare import Caught
 from .state import Chain, Checked, MonitorState
 from .views import View
 
-BATCH = 4096
+BATCH = 1024
+"""Entries at once: 64 MiB if each is as large as an entry may be."""
 MAX_CAUGHT = 16
 """Files written for one batch; a log that is false in more entries is caught all the same."""
 

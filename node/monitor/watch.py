@@ -26,6 +26,8 @@ from .indexes import Indexes
 from .state import MonitorState
 from .views import Finding, View, Views, look, origin_hash
 
+MAX_STANDING = 16
+"""Findings kept against one signer of index roots whose lies say nothing against the log."""
 MAX_WAITING = 64
 """Heads of one log kept until they can be compared."""
 
@@ -118,6 +120,7 @@ class Watch:
     def _follow(self, measure: View, reader: TiledLog) -> bool:
         """Check all new entries; True if the log was caught."""
         follower = Follower(self._log.origin, self._log.keys, self._state, measure, reader)
+        end = time.monotonic() + self._config.look_seconds
         try:
             checked = self._state.checked(self._log.origin)
             while (batch := follower.next(checked)) is not None:
@@ -126,6 +129,10 @@ class Watch:
                 if caught:
                     return True
                 checked = batch.checked
+                if checked.edge.size < measure.head.size and time.monotonic() > end:
+                    what = f"{checked.edge.size} of {measure.head.size} entries are checked; the next look goes on"
+                    self._tell(Finding(Kind.UNREAD, measure.place, what))
+                    break
         except (EvidenceError, PeerError, UsageError) as error:
             self._tell(Finding(Kind.UNREAD, measure.place, f"entries could not be checked: {error}"))
         return False
@@ -136,6 +143,8 @@ class Watch:
         for one in caught:
             if self._state.known(self._log.origin, one.kind, one.subject):
                 continue
+            if not one.stops and self._standing(one) >= MAX_STANDING:
+                continue  # a signer who lies at every look is caught once too often already, and fills no disk
             stops |= one.stops
             file = self._write(one)
             with self._state.transaction() as db:
@@ -144,6 +153,9 @@ class Watch:
                     file=file, stops=one.stops,
                 )  # fmt: skip
         return stops
+
+    def _standing(self, caught: Caught) -> int:
+        return sum(found.accused == caught.accused for found in self._state.found(self._log.origin))
 
     def _write(self, caught: Caught) -> str | None:
         """The evidence file's path; None, and a finding, if it could not be written."""

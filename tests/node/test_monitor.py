@@ -254,6 +254,33 @@ def test_a_revoked_key_that_goes_on_is_named_and_the_log_is_followed(tmp_path: P
     assert setting.look() == 5 and setting.outcomes[0].size == 6 and not setting.files()
 
 
+def test_a_look_that_takes_too_long_says_so_and_the_next_goes_on(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    setting.make()
+    grown(tmp_path / "log", 2500)
+    config = setting.folder / CONFIG
+    config.write_text("look_seconds = 0.001\n" + config.read_text())
+    seen: list[int] = []
+    while setting.look() == 4:
+        assert "the next look goes on" in setting.said
+        seen.append(setting.outcomes[0].size)
+    assert seen == [1024, 2048] and setting.outcomes[0].size == 2500
+
+
+def test_a_signer_who_lies_at_every_look_fills_no_disk(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, mirrors=("../mirror",))
+    setting.make(index=True)
+    log, chain = grown(tmp_path / "log", 4)
+    mirror = FalseLog(tmp_path / "mirror")
+    for _ in range(20):
+        log.grow(chain.leaves(1))
+        log.index()
+        mirror.grow(log.leaves[len(mirror.leaves) :])
+        mirror.index(MIRROR_INDEX, lie=True)
+        assert setting.look() == 1
+    assert len(setting.files()) == 16 and setting.outcomes[0].size == 24
+
+
 def test_a_person_lifts_what_stands(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     setting.make()
