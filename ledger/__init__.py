@@ -1,6 +1,7 @@
 """The log and what surrounds it: digests, commitments, tree, tiles, notes, policy, proofs, storage, vault, recorder.
 
-ledger.py       `Ledger`, the whole of it behind one name       log.py      the bare log: opaque leaves, a signed head
+ledger.py       `Ledger`, the whole of it behind one name       view.py     its reading half
+log.py          the bare log: opaque leaves, a signed head  forks.py    open ledgers at forks and at exit
 config.py       `log.toml`                                  layout.py   making a ledger's folder
 notes/          signed text as C2SP has it                  merkle/     the tree, its tiles, reading any log
 entries/        what is logged about an image, evidence     seeds/      seeds that their author could not choose

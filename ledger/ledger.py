@@ -5,66 +5,45 @@
     ...
     ledger.close()
 
-Reads answer for the accepted checkpoint, the last head that met the policy's quorum, and check nothing that a verifier
-must check himself: `proof` and `entry` give what the log serves, damaged or not, so that a false entry is found by
-whoever verifies it. docs/ledger.md says what is durable when, and what a kill can lose.
+Here is what writes; reading it is view.py's. docs/ledger.md says what is durable when, and what a kill can lose.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import logging
 import os
 import threading
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ..schemas.errors import EvidenceError, PlausibleError, SetupError, UsageError
-from ..schemas.record import REPLAY_FIELDS, Record
-from ..schemas.statement import SEED_EPOCH
-from ..schemas.text import parse_digest
+from ..schemas.errors import SetupError, UsageError
+from . import forks
 from .absence.follow import Status as IndexStatus
-from .config import LedgerConfig, ledger_path
+from .config import ledger_path
 from .entries.authors import Authors
-from .entries.entry import Entry, parse_entry
-from .entries.record import make_opening
+from .entries.entry import parse_entry
 from .keys import rotation
-from .keys.keyhistory import KEY_KINDS, KeyHistory
 from .layout import make_directory, read_directory, read_keys
-from .merkle.public import PUBLIC_FOLDER
-from .merkle.reader import DirectorySource, TiledLog
-from .merkle.tiles import WIDTH
-from .merkle.tree import hash_leaf
 from .notes.note import Note, SignerKey, VerifierKey
-from .notes.policy import AcceptedCheckpoint
-from .notes.proof import make_proof
 from .recorder.core import Recorder
 from .seeds import openepoch
-from .seeds.epochs import EpochIndex, OpenEpoch, Seed
-from .storage import archive
+from .seeds.epochs import OpenEpoch, Seed
 from .storage.disk import StorageFull
-from .storage.lookup import LOOKUP_FILE, Damage, Lookup, read_bundle
-from .storage.state import STATE_FILE, ChainHead, EpochRow, ModelRow, State
+from .storage.state import STATE_FILE, ChainHead, ModelRow, State
 from .vault.vault import MODEL, VAULT_FILE, Submission, Vault
 from .vault.vaultkey import VaultKey
+from .view import LedgerView
 from .writing.receipt import ACCEPTED, AWAITABLE, WITNESSED, Receipt
-from .writing.registry import MODELS_FOLDER, RegisteredModel, store_model
+from .writing.registry import RegisteredModel, store_model
 from .writing.sending import Sender
-from .writing.succession import Predecessor, read_predecessor
 from .writing.writer import Counters, Writer
 
 _log = logging.getLogger("plausible.ledger")
 
-_MAX_RECORD = 64 * 1024 * 1024
-_open_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
-_forking = threading.local()
 
-
-class Ledger:
+class Ledger(LedgerView):
     """An open ledger directory. Thread-safe; use it as a context manager or `close` it."""
 
     def __init__(
@@ -81,7 +60,7 @@ class Ledger:
     ) -> None:
         """Use `Ledger.open` or `Ledger.init`."""
         _check_options(mode, on_error, second_writer, await_state)
-        self.path = path
+        super().__init__(path, read_directory(path))
         self._mode = mode
         self._on_error = on_error
         self._second_writer = second_writer
@@ -90,18 +69,11 @@ class Ledger:
         self.sender = sender
         """Who sends the entries to a log elsewhere; None: they stay here."""
         self.await_state = await_state
-        contents = read_directory(path)
-        self.config: LedgerConfig = contents.config
         if mode == "append" and self.config.successor:
             raise SetupError(
                 f"the log of {path} was closed and continues as {self.config.successor}: open that ledger, or this one "
                 "with mode='read'"
             )
-        self.policy = contents.policy
-        self.authors = contents.authors
-        self._author = contents.authors.authors[0].key if len(contents.authors.authors) == 1 else None
-        self.log = TiledLog(DirectorySource(self.public))
-        self._lookup = Lookup(path / LOOKUP_FILE)
         self._lock = threading.RLock()
         self._writer: Writer | None = None
         self._reader: tuple[State, Vault] | None = None
@@ -114,7 +86,7 @@ class Ledger:
         self._last_chain = self._chain()
         self._recorder = Recorder(self)
         self._epochs = openepoch.EpochPool(self)
-        _open_ledgers.add(self)
+        forks.watch(self)
 
     # --- making and opening ---
 
@@ -163,10 +135,6 @@ class Ledger:
         from .writing.continuing import continue_log
 
         return continue_log(Path(old), Path(path), origin=origin, vault_key=_vault_key(vault_key))
-
-    def predecessor(self) -> Predecessor | None:
-        """The closed log that this one continues, if it does."""
-        return read_predecessor(self.entry(0), self.origin) if self.checkpoint().size else None
 
     @classmethod
     def open(
@@ -246,21 +214,6 @@ class Ledger:
             return self._writer
 
     # --- who and where ---
-
-    @property
-    def name(self) -> str:
-        """The directory's name, for people."""
-        return self.path.name
-
-    @property
-    def origin(self) -> str:
-        """The log's identity, the first line of its checkpoints."""
-        return self.config.origin
-
-    @property
-    def public(self) -> Path:
-        """The folder that may be served; nothing else of the directory may."""
-        return self.path / PUBLIC_FOLDER
 
     @property
     def author_vkey(self) -> str:
@@ -358,10 +311,6 @@ class Ledger:
         """Which of the own chains new entries join."""
         return self._state.chain_id
 
-    def epochs(self) -> list[EpochRow]:
-        """The seed epochs of this directory, oldest first."""
-        return self._state.epochs()
-
     # --- models ---
 
     def register_model(
@@ -377,28 +326,12 @@ class Ledger:
         for row in writer.state.models():
             if (row.name, row.digest) == (name, digest):
                 receipt = Receipt(b"", writer.progress)
-                receipt.accepted_as(row.position, writer.leaf_hash(row.position))
+                receipt.accepted_as(row.position, writer.following.leaf_hash(row.position))
                 return receipt
         key = os.urandom(16)
         receipt = writer.submit(key, lambda: Submission(key, MODEL, digest, name))
         receipt.wait(ACCEPTED, 120.0)
         return receipt
-
-    def models(self) -> list[RegisteredModel]:
-        """The registered models by name."""
-        folder = self.path / MODELS_FOLDER
-        return [RegisteredModel(m.name, m.digest, m.position, folder / m.name) for m in self._state.models()]
-
-    def model(self, name: str) -> RegisteredModel:
-        """One registered model; `SetupError` that says how to register it if there is none of this name."""
-        for model in self.models():
-            if model.name == name:
-                return model
-        known = ", ".join(model.name for model in self.models()) or "none"
-        raise SetupError(
-            f"no model {name!r} is registered here (registered: {known}); register it first: "
-            f"ledger.register_model({name!r}, folder=...) or pd models add"
-        )
 
     # --- keys ---
 
@@ -417,46 +350,10 @@ class Ledger:
         """Log that a former key's entries count no more from now on; see `rotation.revoke_author_key`."""
         return rotation.revoke_author_key(self, vkey)
 
-    def own_chains(self) -> list[str]:
-        """The author keys (verifier key texts) that signed for this directory, oldest first; the last one signs now."""
-        return list(dict.fromkeys(chain.head.author for chain in self._state.chains()))
-
     def read_authors(self) -> Authors:
         """authors.txt as it stands now; `Ledger.authors` follows."""
         self.authors = read_directory(self.path).authors
         return self.authors
-
-    def key_history(self) -> KeyHistory:
-        """What the entries under the checkpoint say about authors' keys, as the lookup index finds them."""
-        at = self.checkpoint()
-        history = KeyHistory()
-        for index in self._lookup.of_kinds(self.log, at.size, at.root, KEY_KINDS):
-            leaf = self.entry(index)
-            # what the index names is believed only where it lies in the tree
-            if hash_leaf(leaf) == self.log.hash(0, index, at.size):
-                history.pass_by(index, parse_entry(leaf))
-        return history
-
-    def epoch_index(self) -> EpochIndex:
-        """The seed epochs under the checkpoint, as the lookup index finds them."""
-        at = self.checkpoint()
-        history, index = self.key_history(), EpochIndex()
-        for place in self._lookup.of_kinds(self.log, at.size, at.root, (SEED_EPOCH,)):
-            leaf = self.entry(place)
-            if hash_leaf(leaf) == self.log.hash(0, place, at.size):
-                index.pass_by(at.origin, place, parse_entry(leaf), history)
-        return index
-
-    def epoch_proof(self, index: int) -> bytes | None:
-        """A tlog-proof of the epoch that fixed the seed behind entry `index`; None if its record names none."""
-        latent = self.record_of(index).latent
-        if latent is None or latent.epoch is None:
-            return None
-        wanted = parse_digest(latent.epoch.entry)
-        found = self.epoch_index().entries.get(wanted)
-        if found is None:
-            raise SetupError(f"the epoch that entry {index} names is not in this log")
-        return self.proof(found.index)
 
     def submit_entry(self, submission: Submission) -> Receipt:
         """Hand over an entry about a key or an epoch and wait until it is accepted."""
@@ -472,15 +369,6 @@ class Ledger:
 
     # --- reading ---
 
-    @property
-    def _state(self) -> State:
-        return self._stores()[0]
-
-    @property
-    def vault(self) -> Vault:
-        """The private records."""
-        return self._stores()[1]
-
     def _stores(self) -> tuple[State, Vault]:
         if self._closed:
             raise UsageError("the ledger is closed")
@@ -488,51 +376,6 @@ class Ledger:
             return self._reader
         writer = self._writer_now()
         return writer.state, writer.vault
-
-    def checkpoint(self) -> AcceptedCheckpoint:
-        """The served checkpoint, held against the policy; `PolicyError` if it does not meet it."""
-        return self.policy.check(self.log.checkpoint_bytes())
-
-    def pending(self) -> bytes:
-        """The last signed head as a note, cosigned or not."""
-        return self._state.head.note
-
-    def find(self, pixels: bytes | None = None, file: bytes | None = None, *, model: bytes | None = None) -> list[int]:
-        """Indexes of the entries about this pixel digest, file digest or model (32 bytes each), ascending."""
-        wanted = {"pixels": pixels, "file": file, "model": model}
-        columns = {name: value.hex() for name, value in wanted.items() if value is not None}
-        if not columns:
-            raise UsageError("find needs a pixel digest, a file digest or a model digest")
-        at = self.checkpoint()
-        return self._lookup.find(self.log, at.size, at.root, **columns)
-
-    def damaged(self) -> list[Damage]:
-        """Entries that do not hash into the tree of the checkpoint, as found while indexing."""
-        at = self.checkpoint()
-        return self._lookup.damaged(self.log, at.size, at.root)
-
-    def entry(self, index: int) -> bytes:
-        """The leaf bytes of an entry as the log serves them, compared with nothing.
-
-        `UsageError` beyond the checkpoint.
-        """
-        size = self.checkpoint().size
-        if not 0 <= index < size:
-            raise UsageError(f"there is no entry {index} under the checkpoint of size {size}")
-        return read_bundle(self.log, index // WIDTH, size)[index % WIDTH]
-
-    def proof(self, index: int, *, at: AcceptedCheckpoint | None = None) -> bytes:
-        """A tlog-proof of an entry under the accepted checkpoint (or another one), with the entry as `extra`.
-
-        Made, not verified: whoever receives it checks it, and a log whose entry was edited is found that way.
-        """
-        at = at or self.checkpoint()
-        path = self.log.path(index, at.size)
-        return make_proof(index, path, at.note, self.entry(index)).encode()
-
-    def dated_by(self, index: int) -> AcceptedCheckpoint:
-        """The first kept checkpoint that covers an entry: the one whose existence time dates it; see archive.py."""
-        return archive.dated_by(self.log, index, self.policy)
 
     def sign_index(self, signer: SignerKey, *, anew: bool = False) -> Note:
         """Sign and serve the absence index of the accepted checkpoint; see `absence.prove.sign_kept`.
@@ -545,43 +388,6 @@ class Ledger:
 
         at = self.checkpoint().checkpoint
         return sign_kept(self.path, self.log, at, signer, anew=anew, tell=_log.warning)
-
-    def opening(self, index: int, fields: Iterable[str] = REPLAY_FIELDS) -> bytes:
-        """An opening of these fields of the record behind an entry; `context` is always among them.
-
-        Raises `SetupError` if the vault has no such record, `UsageError` if it was erased or the entry has none.
-        """
-        record, secret = self._record_behind(index)
-        return make_opening(record, secret, fields)
-
-    def record_of(self, index: int) -> Record:
-        """The private record behind an entry."""
-        return self._record_behind(index)[0]
-
-    def _record_behind(self, index: int) -> tuple[Record, bytes]:
-        generation = parse_entry(self.entry(index)).generation
-        if generation is None:
-            raise UsageError(f"entry {index} is not about an image, so there is no record behind it")
-        data, secret = self.vault.record(generation.commitment)
-        return Record.parse(data, limit=_MAX_RECORD), secret
-
-    def records(self) -> Iterator[tuple[int, Entry, Record]]:
-        """(index, entry, record) of every generation under the checkpoint whose record is here and not erased.
-
-        Entries that do not read as entries are passed over; `damaged` names them.
-        """
-        at = self.checkpoint()
-        indexes = self._lookup.indexes(self.log, at.size, at.root)
-        number, bundle = -1, list[bytes]()
-        for commitment, record, _ in self.vault.generations():
-            index = indexes.get(commitment.hex())
-            if index is None:
-                continue
-            if number != index // WIDTH:
-                number = index // WIDTH
-                bundle = read_bundle(self.log, number, at.size)
-            with contextlib.suppress(EvidenceError):
-                yield index, parse_entry(bundle[index % WIDTH]), Record.parse(record, limit=_MAX_RECORD)
 
     def erase(self, index: int) -> bool:
         """Delete the record behind an entry, its secret and key; the entry and its digests stay in the log for ever.
@@ -617,7 +423,7 @@ class Ledger:
             if self._reader is not None or (self._writer is not None and self._writer.progress.pid == os.getpid()):
                 self._chain()
             self._closed = True
-        _open_ledgers.discard(self)
+        forks.forget(self)
         if self._reader is not None:
             for store in self._reader:
                 store.close()
@@ -689,36 +495,5 @@ def _check_options(mode: str, on_error: str, second_writer: str, await_state: st
         if value not in allowed:
             raise UsageError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
 
-
-def _before_fork() -> None:
-    _forking.ledgers = list(_open_ledgers)
-    for ledger in _forking.ledgers:
-        ledger.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for ledger in _forking.ledgers:
-        ledger.after_fork_in_parent()
-    _forking.ledgers = []
-
-
-def _after_fork_in_child() -> None:
-    for ledger in _forking.ledgers:
-        ledger.after_fork_in_child()
-    _forking.ledgers = []
-
-
-def _close_all() -> None:
-    for ledger in list(_open_ledgers):
-        try:
-            ledger.close()
-        except PlausibleError as error:
-            _log.error("%s was not closed cleanly: %s", ledger.path, error)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-# a program that forgets to close must not lose what is in memory; the writer's thread still runs at this point
-atexit.register(_close_all)
 
 __all__ = ["Ledger", "ModelRow", "RegisteredModel"]

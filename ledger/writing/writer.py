@@ -22,29 +22,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...schemas.errors import EvidenceError, PeerError, PlausibleError, SetupError, UsageError
+from ...schemas.errors import PlausibleError, SetupError, UsageError
 from ..absence.follow import Follower
-from ..config import LedgerConfig, ledger_path
-from ..entries.entry import parse_entry
-from ..entries.statements import says
+from ..config import LedgerConfig
 from ..keys.authorkeys import AuthorKeys
-from ..merkle.public import PUBLIC_FOLDER
-from ..merkle.reader import DirectorySource, TiledLog
-from ..notes.checkpoint import Checkpoint
-from ..notes.note import Note, SignerKey
+from ..notes.note import SignerKey
 from ..notes.policy import Policy
 from ..recorder.journal import Journal
 from ..seeds.draws import BLOCK, DrawPool
 from ..storage.disk import StorageBroken, StorageFull
 from ..storage.lock import LOCK_FILE, SequencerLock
 from ..storage.state import STATE_FILE, RolledBack, State
-from ..vault.vault import GENERATION, MODEL, VAULT_FILE, Submission, Vault
+from ..vault.vault import VAULT_FILE, Submission, Vault
 from ..vault.vaultkey import VaultKey
-from ..witness import Witness
 from .cosigning import PATIENCE_SECONDS, Cosigner
+from .following import Following
 from .receipt import ACCEPTED, PENDING, QUEUED, SEQUENCED, SPOOLED, WITNESSED, NotYet, Progress, Receipt
 from .sending import Sender
 from .sequencer import Accepted, Sequencer
+from .witnesses import open_witnesses
 
 _log = logging.getLogger("plausible.ledger")
 
@@ -60,8 +56,6 @@ START_SECONDS = 3.0
 """How long opening waits for witnesses to say how far they are, if too few have."""
 CLOSE_SECONDS = 5.0
 """How long closing waits for the quorum of a last head."""
-RECENT = 4096
-"""How many entries back a process that does not sequence looks for an entry about a key that it handed over."""
 BREATH_SECONDS = 0.001
 """How long the thread works on at most before other threads get a turn, while somebody waits for a receipt."""
 RETRY_SECONDS = 1.0
@@ -135,6 +129,7 @@ class Writer:
             self.vault.close()
             self.state.close()
             raise
+        self.following = Following(directory, self.state)
         self.journal = Journal(spool, lambda: self.vault.seal)
         self.draws = DrawPool(self.state, keep=8 * BLOCK, blocks=16) if self._spooling else DrawPool(self.state)
         self._lock = SequencerLock(directory / LOCK_FILE)
@@ -546,51 +541,16 @@ class Writer:
             self._queued[key] = (number, submission)
             if number > taken:
                 continue
-            index = self._index_of(submission)
+            index = self.following.index_of(submission)
             if index is None:
                 receipt = self._unresolved.get(key)
                 self._queued.pop(key)
                 if receipt is not None:
                     self._fail(receipt, SetupError("the process that sequences did not take this entry; see its log"))
                 continue
-            resolved.append(Accepted(key, index, self.leaf_hash(index)))
+            resolved.append(Accepted(key, index, self.following.leaf_hash(index)))
         if resolved:
             self._resolve(resolved)
-
-    def _index_of(self, submission: Submission) -> int | None:
-        if submission.kind == GENERATION:
-            return None if submission.draw is None else self.state.index_of_draw(submission.draw)
-        if submission.kind != MODEL:
-            return self._recent(submission)
-        rows = [row for row in self.state.models() if (row.name, row.digest) == (submission.name, submission.model)]
-        return rows[0].position if rows else None
-
-    def _recent(self, submission: Submission) -> int | None:
-        """The last entry that says what a submission about a key says: state.db has no table of these few."""
-        end = self.state.accepted
-        for index in range(end - 1, max(-1, end - RECENT), -1):
-            try:
-                statement = parse_entry(self._leaf(index)).statement
-            except EvidenceError:
-                continue
-            if says(statement, submission):
-                return index
-        return None
-
-    def _leaf(self, index: int) -> bytes:
-        try:
-            return self.state.entries(index, index + 1)[0][0]
-        except SetupError:  # its bundle is on the disk already
-            log = TiledLog(DirectorySource(self._directory / PUBLIC_FOLDER))
-            return log.entry(index, self.state.synced_size)
-
-    def leaf_hash(self, index: int) -> bytes:
-        """Leaf hash of an accepted entry."""
-        try:
-            return self.state.entries(index, index + 1)[0][1]
-        except SetupError:  # its bundle is on the disk already
-            log = TiledLog(DirectorySource(self._directory / PUBLIC_FOLDER))
-            return log.hash(0, index, self.state.synced_size)
 
     def _publish(self) -> None:
         sequencer = self._sequencer
@@ -600,24 +560,15 @@ class Writer:
         elif sequencer is not None:
             self.progress.advance(sequencer.size, sequencer.cosigned_size, sequencer.trouble or self._trouble)
         else:
-            self.progress.advance(self.state.head.size, self._served(), self._trouble)
+            self.progress.advance(
+                self.state.head.size, self.following.witnessed(self.progress.witnessed), self._trouble
+            )
 
     def _sent(self, sender: Sender) -> None:
         """What counts is the log elsewhere: its heads, not ours."""
         held = self._sequencer is not None and self._sequencer.held is not None
         trouble = str(self._sequencer.held) if self._sequencer is not None and held else self._trouble
         self.progress.advance(sender.sequenced, sender.witnessed, trouble or sender.trouble)
-
-    def _served(self) -> int:
-        """The size that counts as witnessed here: state.db has it a moment before the checkpoint file says so too."""
-        size = self.state.cosigned[0]
-        if size <= self.progress.witnessed:
-            return size
-        try:
-            served = TiledLog(DirectorySource(self._directory / PUBLIC_FOLDER)).checkpoint_bytes()
-            return min(size, Checkpoint.parse(Note.parse(served).text).size)
-        except (EvidenceError, PeerError):
-            return self.progress.witnessed
 
     # --- sequencing ---
 
@@ -655,8 +606,7 @@ class Writer:
 
         if self._sender is not None:
             sender, self.progress.place = self._sender, self._sender.place
-            log = TiledLog(DirectorySource(self._directory / PUBLIC_FOLDER))
-            sender.start(self.state, log, lambda: self._sent(sender))
+            sender.start(self.state, self.following.log, lambda: self._sent(sender))
 
     def _look_held(self) -> None:
         """Tell those who wait, and once whoever looks at warnings, that nothing gets a place in the log here."""
@@ -668,20 +618,7 @@ class Writer:
             warnings.warn(str(held), RuntimeWarning, stacklevel=2)
 
     def _open_witnesses(self) -> list[Cosigner]:
-        """Those that cosign in this process, and those that the policy gives an address for."""
-        self._witnesses = []
-        for config, keys in zip(self._config.witnesses, self._keys.witnesses, strict=True):
-            try:
-                self._witnesses.append(Witness(config.name, keys, ledger_path(self._directory, config.state)))
-            except SetupError as error:
-                # one witness less is what a quorum is for
-                _log.warning("witness %s does not open: %s", config.name, error)
-        near = {config.name for config in self._config.witnesses}
-        if all(witness.url is None or witness.key.name in near for witness in self._policy.witnesses):
-            return self._witnesses
-        from ..witness.remote import open_witnesses  # httpx takes longer to import than the rest of this room
-
-        self._witnesses += open_witnesses(self._policy, near)
+        self._witnesses = open_witnesses(self._directory, self._config, self._keys.witnesses, self._policy)
         return self._witnesses
 
     def _recover(self) -> None:
