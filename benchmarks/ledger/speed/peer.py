@@ -50,7 +50,7 @@ class Peer:
             self._tree.get_root()
 
     def prove(self, index: int) -> int:
-        """See `Subject`."""
+        """See `Prover`."""
         return len(self._tree.prove_inclusion(index + 1).path)
 
 

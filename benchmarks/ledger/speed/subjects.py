@@ -69,10 +69,6 @@ class Control:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
 
-    def prove(self, index: int) -> int:
-        """It cannot."""
-        raise NotImplementedError
-
 
 class Bare:
     """The bare log."""
@@ -110,10 +106,6 @@ class Bare:
         self._log = Log.open(self._folder, KEY)
         self._reader = TiledLog(DirectorySource(self._log.public.folder))
 
-    def prove(self, index: int) -> int:
-        """See `Subject`; a bare log has to be published before it can."""
-        raise NotImplementedError
-
 
 class Published(Bare):
     """The bare log with its files."""
@@ -135,7 +127,7 @@ class Published(Bare):
         self._log.close()
 
     def prove(self, index: int) -> int:
-        """See `Subject`; from tiles, led back to their root; a reader just opened has seen none of them."""
+        """See `Prover`; from tiles, led back to their root; a reader just opened has seen none of them."""
         return len(self._reader.inclusion(index, self._log.size))
 
 
