@@ -11,6 +11,7 @@ resnet     "sngan-resnet", "sagan-resnet", with attention; spectral folds their 
 progan     "progan", with equalised layers
 stylegan   "stylegan"        stylegan2   "stylegan2", with modulated convolutions; styled: what both share; fir: filters
 folder     model folders: save, load, digest check
+layouts/   published checkpoints by their own names     convert   a safetensors file to a model folder
 """
 
 from . import dcgan, mlp, mnist, progan, resnet, stylegan, stylegan2

@@ -134,7 +134,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     return cast("dict[str, Any]", manifest)
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -159,7 +159,7 @@ def load_model_folder(path: Path | str, expected_digest: str | None = None, name
     digest = digest_text(model_digest(manifest))
     if expected_digest is not None and digest != expected_digest:
         raise EvidenceError(f"model {label!r} is {digest}, not the expected {expected_digest}")
-    state = _read_weights(folder / WEIGHTS)
+    state = read_weights(folder / WEIGHTS)
     for key, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise EvidenceError(f"model {label!r}: tensor {key!r} holds NaN or infinity")
