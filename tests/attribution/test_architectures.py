@@ -80,6 +80,16 @@ def test_a_package_cannot_take_the_name_of_one_that_ships(package: str) -> None:
     assert package not in sys.modules
 
 
+def test_two_packages_with_one_name_are_an_error(package: str, tmp_path: Path) -> None:
+    info = tmp_path / "other-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[plausible.architectures]\n{package}-flat = other:build\n")
+    with pytest.raises(SetupError, match="several installed packages"):
+        build(f"{package}-flat", {"gain": 2.0})
+    assert package not in sys.modules
+
+
 def test_fresh_weights_follow_the_seed_and_leave_the_global_state_alone() -> None:
     config = {"latent": 4, "width": 2}
     before = torch.random.get_rng_state()
