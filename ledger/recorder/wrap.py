@@ -17,20 +17,21 @@ import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType
+from types import GeneratorType
 from typing import Any, cast
 
 import numpy as np
 
 from ...schemas.errors import SetupError, UsageError
 from ...schemas.record import Grade
-from ..seeds.committed import PRIORS
 from .capture import Snapshot
 from .core import CallFacts, KnownModel, LatentValue, Recorder, latent_value
 from .environment import environment
 from .frozen import COPY_BYTES, FrozenTensor, freeze, little_endian
+from .latents import LatentInput, latent_input, pool_of
 from .outputs import pictures
 from .pool import LatentPool
+from .target import Parameters, guarded_by, is_callable_object, module_of, name_of, signature_of
 from .values import freeze_input
 from .weights import WeightsGuard
 
@@ -39,28 +40,8 @@ STYLE_NAMES = frozenset(
 )
 """Arguments that are recorded as style without being named by the caller of `wrap`."""
 
-LATENT_NAMES = ("z", "latent", "latents")
-"""Arguments that are recorded as the latent, if they have its shape, without being named by the caller of `wrap`."""
-
 # per thread and per task: the models whose recorded calls are under way here
 _running: ContextVar[frozenset[tuple[int, bytes]]] = ContextVar("plausible_running", default=frozenset())
-
-
-@dataclass(frozen=True, slots=True)
-class LatentInput:
-    """Which argument of the call is the latent, and how to draw it where the caller leaves it out.
-
-    `shape` without the batch axis; `prior` "normal" or "sphere" (others cannot be drawn from committed seeds: the
-    caller must supply them, and they are recorded as captured). How many images: `batch`, a number or the name of an
-    integer argument; or an integer passed in the latent's own place. `draw` False: never drawn here; what the caller
-    passes is the latent if it has the latent's shape.
-    """
-
-    name: str
-    shape: tuple[int, ...] | None = None
-    prior: str | None = None
-    batch: int | str = 1
-    draw: bool = True
 
 
 def wrap(
@@ -98,9 +79,9 @@ def wrap(
     latent. The stand-in raises what `target` raises, and the same two.
     """
     known = recorder.model(model)
-    module = _module(target)
-    signature = _signature(target)
-    spec = _latent_input(latent, target, known)
+    module = module_of(target)
+    signature = signature_of(target)
+    spec = latent_input(latent, target, known)
     facts = RecordedCall(
         recorder=recorder,
         model=known,
@@ -111,12 +92,12 @@ def wrap(
         streams=streams,
         tolerance=tolerance,
         extra=extra,
-        guards=tuple(WeightsGuard(item, known if item is module else None) for item in _guarded(module, modules)),
-        name=_name(target),
+        guards=tuple(WeightsGuard(item, known if item is module else None) for item in guarded_by(module, modules)),
+        name=name_of(target),
         parameters=Parameters.of(signature) if signature else None,
-        pool=_pool(recorder, known, spec, epoch),
+        pool=pool_of(recorder, known, spec, epoch),
     )
-    if module is not None or _is_callable_object(target):
+    if module is not None or is_callable_object(target):
         from .proxy import object_proxy
 
         return object_proxy(target, facts)
@@ -407,54 +388,6 @@ class _Inside:
 
 
 @dataclass(frozen=True, slots=True)
-class Parameters:
-    """A signature, taken apart once."""
-
-    signature: inspect.Signature
-    names: tuple[str, ...]
-    """Of the parameters that can be given by position, in order."""
-    defaults: tuple[Any, ...]
-    required: int
-    """As many of them have to be given."""
-    plain: bool
-    """Whether there are no others."""
-
-    @classmethod
-    def of(cls, signature: inspect.Signature) -> Parameters:
-        positional = [
-            parameter
-            for parameter in signature.parameters.values()
-            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        ]
-        return cls(
-            signature,
-            tuple(parameter.name for parameter in positional),
-            tuple(parameter.default for parameter in positional),
-            sum(parameter.default is inspect.Parameter.empty for parameter in positional),
-            len(positional) == len(signature.parameters),
-        )
-
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Arguments by name, after defaults; `TypeError` if they do not fit."""
-        count = len(args)
-        if self.plain and not kwargs and self.required <= count <= len(self.names):
-            # the usual call in few steps: binding properly costs the caller ten times this
-            return dict(zip(self.names, (*args, *self.defaults[count:]), strict=True))
-        bound = self.signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        flat: dict[str, Any] = {}
-        for name, value in bound.arguments.items():
-            kind = self.signature.parameters[name].kind
-            if kind is inspect.Parameter.VAR_KEYWORD:
-                flat.update(cast("dict[str, Any]", value))
-            elif kind is inspect.Parameter.VAR_POSITIONAL:
-                flat.update({f"{name}[{number}]": item for number, item in enumerate(value)})
-            else:
-                flat[name] = value
-        return flat
-
-
-@dataclass(frozen=True, slots=True)
 class _Committed:
     draws: list[int]
     values: list[LatentValue | None]
@@ -482,76 +415,6 @@ def _equals_default(value: Any, recorded: Any) -> bool:
 
     default = jcs.unwrap_value(recorded)
     return type(value) in (int, float, str, bool) and value == default
-
-
-def _module(target: Any) -> Any:
-    torch = sys.modules.get("torch")
-    return target if torch is not None and isinstance(target, torch.nn.Module) else None
-
-
-def _guarded(module: Any, modules: Sequence[Any]) -> list[Any]:
-    return ([] if module is None else [module]) + [item for item in modules if item is not module]
-
-
-def _is_callable_object(target: Any) -> bool:
-    """An instance with attributes worth keeping, a pipeline for example; not a function or what wraps one."""
-    plain = (FunctionType, MethodType, BuiltinFunctionType, functools.partial, type)
-    return not isinstance(target, plain) and hasattr(target, "__dict__") and not hasattr(target, "__wrapped__")
-
-
-def _name(target: Any) -> str:
-    named = target if hasattr(target, "__qualname__") else type(target)
-    return f"{named.__module__}.{named.__qualname__}"[:1000]
-
-
-def _signature(target: Any) -> inspect.Signature | None:
-    module = _module(target)
-    try:
-        return inspect.signature(target if module is None else module.forward)
-    except (TypeError, ValueError):
-        return None
-
-
-def _latent_input(
-    given: str | tuple[int, ...] | LatentInput | None, target: Any, model: KnownModel
-) -> LatentInput | None:
-    if given is None:
-        return _recognised(target, model)
-    # the manifest's config names the latent; a generator of the attribution room knows its size itself
-    shape, prior = model.latent or (None, "normal")
-    size = getattr(target, "latent_dim", None)
-    if shape is None and isinstance(size, int):
-        shape = (size,)
-    if isinstance(given, LatentInput):
-        return LatentInput(given.name, given.shape or shape, given.prior or prior, given.batch)
-    if isinstance(given, str):
-        return LatentInput(given, shape, prior)
-    signature = _signature(target)
-    names = list(signature.parameters) if signature else []
-    if not names:
-        raise UsageError("the latent is given by its shape, but the call has no parameter it could be: use LatentInput")
-    return LatentInput(names[0], tuple(int(axis) for axis in given), prior)
-
-
-def _pool(recorder: Recorder, model: KnownModel, spec: LatentInput | None, epoch: bool) -> LatentPool | None:
-    """Where committed latents come from; None where none can be drawn."""
-    if spec is None or not spec.draw or spec.shape is None or (spec.prior or "normal") not in PRIORS:
-        if epoch:
-            raise UsageError("an epoch fixes the seeds of latents that are drawn here: say which argument that is")
-        return None
-    return LatentPool(recorder, model, spec.shape, spec.prior or "normal", epoch=epoch)
-
-
-def _recognised(target: Any, model: KnownModel) -> LatentInput | None:
-    """The argument that is the latent by its usual name, where the manifest says what a latent looks like."""
-    signature = _signature(target)
-    if signature is None or model.latent is None:
-        return None
-    shape, prior = model.latent
-    for name in LATENT_NAMES:
-        if name in signature.parameters:
-            return LatentInput(name, shape, prior, draw=False)
-    return None
 
 
 __all__ = ["LatentInput", "SetupError", "function_proxy", "wrap"]

@@ -14,47 +14,21 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...schemas.errors import SetupError, UsageError
 from ..config import LAYOUT_VERSION
-from ..storage.database import BUSY_MS, LARGE_PAGES, Database
-from ..storage.disk import storage
+from ..storage.database import LARGE_PAGES, Database
+from . import wiping
+from .rows import GENERATION, MODEL, SEED_EPOCH, VAULT_DDL, Submission
 from .sealing import SEALED_VERSION, RowChanged, Seal, read_header
 from .vaultkey import KEY_VARIABLE, PASSPHRASE_VARIABLE, Header, VaultKey, VaultLocked, wanted
 
 _log = logging.getLogger("plausible.ledger")
 
 VAULT_FILE = "vault.db"
-_PIECE, _PAGE, _CHUNK = 32, 4096, 1 << 20
-_FOLD_MS = 500
-_raw: dict[tuple[int, int], int] = {}
-"""Vault files that were searched, kept open: to close one would drop the locks SQLite holds on it in this process."""
-
-GENERATION = "generation"
-MODEL = "model"
-SEED_EPOCH = "seed-epoch"
-"""`draw` is its first one, `model` its root, `name` its count in decimal, `record` its seeds (epochs.py)."""
-
-VAULT_DDL = """
-CREATE TABLE submission (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    key BLOB NOT NULL UNIQUE,           -- 16 random bytes: a journal flushed twice adds nothing
-    kind TEXT NOT NULL,                 -- generation, model, seed-epoch, or about a key
-    model BLOB NOT NULL,                -- model digest
-    name TEXT NOT NULL,                 -- the model's name in this ledger
-    draw INTEGER,
-    pixels BLOB,
-    file BLOB,
-    commitment BLOB UNIQUE,
-    secret BLOB,                        -- record secret; NULL once erased, and where the vault is encrypted
-    record BLOB                         -- plausible.record/1 as JCS, or secret and record sealed; NULL once erased
-) STRICT;
-CREATE INDEX submission_pixels ON submission (pixels)
-"""
-
 _COLUMNS = "s.key, s.kind, s.model, s.name, s.draw, s.pixels, s.file, s.commitment, s.secret, s.record, s.id"
 _SEALED = f"SELECT {_COLUMNS}, k.data_key, k.wrapped FROM submission s LEFT JOIN record_key k ON k.submission = s.id"  # noqa: S608
 _PLAIN = f"SELECT {_COLUMNS}, NULL, NULL FROM submission s"  # noqa: S608  (column names from this file)
@@ -64,25 +38,6 @@ _INSERT = (
     "INSERT INTO submission (key, kind, model, name, draw, pixels, file, commitment, secret, record) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """One row: what an entry is made of, and for a generation the record and secret behind its commitment."""
-
-    key: bytes
-    kind: str
-    model: bytes
-    name: str
-    draw: int | None = None
-    pixels: bytes | None = None
-    file: bytes | None = None
-    commitment: bytes | None = None
-    secret: bytes | None = None
-    record: bytes | None = None
-    id: int = 0
-    fault: str | None = None
-    """Why this row must not be logged: it is not what was sealed."""
 
 
 class Vault:
@@ -394,7 +349,7 @@ class Vault:
         """Put another record under a row that is here, sealed anew where the vault is; False as for `erase`."""
         with self.db.transaction() as connection:
             seal = self.refresh(lambda query: connection.execute(query).fetchall())
-            pieces = _pieces(connection, row.id, sealed=seal is not None)
+            pieces = wiping.pieces_of(connection, row.id, sealed=seal is not None)
             record = row.record
             if seal is not None:
                 key, record = seal.seal_record(row)
@@ -406,7 +361,7 @@ class Vault:
         if seal is None:
             # the row keeps its secret, so nothing tells what is left of the old record from the new one
             pieces = []
-        return self._wiped(pieces, sealed=seal is not None)
+        return wiping.wiped(self.db, pieces, sealed=seal is not None)
 
     def erase(self, commitment: bytes) -> bool:
         """Delete a record, its secret and its key, overwriting the pages. The log is never rewritten.
@@ -421,29 +376,15 @@ class Vault:
             found = connection.execute("SELECT id FROM submission WHERE commitment = ?", (commitment,)).fetchone()
             if found is None:
                 raise SetupError("this vault has no record behind that entry")
-            pieces = _pieces(connection, found[0], sealed=seal is not None)
+            pieces = wiping.pieces_of(connection, found[0], sealed=seal is not None)
             if seal is not None:
                 connection.execute("DELETE FROM record_key WHERE submission = ?", found)
             connection.execute("UPDATE submission SET record = NULL, secret = NULL WHERE id = ?", found)
-        return self._wiped(pieces, sealed=seal is not None)
-
-    def _wiped(self, pieces: Sequence[bytes], *, sealed: bool) -> bool:
-        if sealed and self.fold() and not _stands(self.db.path, pieces):
-            return True
-        self.db.command("VACUUM")
-        return self.fold() and not _stands(self.db.path, pieces)
+        return wiping.wiped(self.db, pieces, sealed=seal is not None)
 
     def fold(self) -> bool:
-        """Empty the write-ahead log, where deleted bytes still stand; False if a reader kept it from being emptied."""
-        # a reader is waited for, but not as long as a writer would be
-        self.db.command(f"PRAGMA busy_timeout = {_FOLD_MS}")
-        try:
-            if self.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0:
-                return True
-        finally:
-            self.db.command(f"PRAGMA busy_timeout = {BUSY_MS}")
-        _log.warning("%s-wal is in use and keeps what was deleted until its last user closes it", self.db.path)
-        return False
+        """`wiping.fold`."""
+        return wiping.fold(self.db)
 
     def require_folded(self, done: str, then: str) -> None:
         """`fold`, or `SetupError`: what was replaced must not stay readable beside what replaces it."""
@@ -462,44 +403,9 @@ def _check_types(columns: Sequence[Any]) -> None:
         raise RowChanged(f"submission {number!r} of vault.db has values of other types than its columns")
 
 
-def _pieces(connection: sqlite3.Connection, number: int, *, sealed: bool) -> list[bytes]:
-    """What must not be found in the file any more: secret or key, and of a sealed record the part beside it."""
-    row = connection.execute("SELECT secret, record FROM submission WHERE id = ?", (number,)).fetchone()
-    if row is None:
-        return []
-    secret, record = row
-    pieces: list[bytes] = [] if secret is None else [secret]
-    if sealed:
-        found = connection.execute("SELECT wrapped FROM record_key WHERE submission = ?", (number,)).fetchone()
-        pieces += [] if found is None else [found[0]]
-    if sealed and record is not None:
-        # the rest lies in overflow pages, which SQLite never moves and wipes when they are freed. Records in the clear
-        # resemble each other: there only the secret is telling
-        pieces += [record[start : start + _PIECE] for start in range(0, min(len(record), _PAGE), _PAGE // 8)]
-    return [piece for piece in pieces if len(piece) >= _PIECE // 2]
-
-
-def _stands(path: Path, pieces: Sequence[bytes]) -> bool:
-    """Whether one of these pieces stands anywhere in the file, in use or not."""
-    if not pieces:
-        return False
-    found = path.stat()
-    descriptor = _raw.get((found.st_dev, found.st_ino))
-    if descriptor is None:
-        descriptor = _raw[found.st_dev, found.st_ino] = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-    overlap, position, tail = max(map(len, pieces)) - 1, 0, b""
-    with storage(f"reading {path}"):
-        while chunk := os.pread(descriptor, _CHUNK, position):
-            data = tail + chunk
-            if any(piece in data for piece in pieces):
-                return True
-            tail, position = data[len(data) - overlap :], position + len(chunk)
-    return False
-
-
 def _clear(row: Submission) -> tuple[Any, ...]:
     """The columns that stay in the clear."""
     return (row.key, row.kind, row.model, row.name, row.draw, row.pixels, row.file, row.commitment)
 
 
-__all__ = ["GENERATION", "MODEL", "VAULT_DDL", "VAULT_FILE", "Submission", "Vault"]
+__all__ = ["GENERATION", "MODEL", "SEED_EPOCH", "VAULT_DDL", "VAULT_FILE", "Submission", "Vault"]

@@ -22,7 +22,7 @@ from plausible.ledger import LatentInput, Ledger
 from plausible.ledger.entries.digests import pixel_digest, tensor_digest
 from plausible.ledger.recorder.capture import restore
 from plausible.ledger.recorder.frozen import tensor_bytes
-from plausible.ledger.recorder.wrap import Parameters
+from plausible.ledger.recorder.target import Parameters
 from plausible.ledger.seeds.committed import check_latent
 from plausible.schemas.errors import SetupError, UsageError
 from plausible.schemas.record import Record, weakest_grade
