@@ -99,6 +99,29 @@ def add(
     output.note(f"mirroring {output.printable(chosen)}; its copy is served at /{where}")
 
 
+def change_keys(
+    folder: Folder,
+    origin: Annotated[str, typer.Argument(metavar="ORIGIN", help="The log's origin.")],
+    vkeys: Annotated[
+        list[str], typer.Argument(metavar="VKEY|FILE...", help="All keys that it may sign with from now on.")
+    ],
+) -> None:
+    """\b
+        pd mirror keys archive models.example/studio/log OLD.vkey NEW.vkey
+
+    Accept other keys for a mirrored log: both while its operator changes from one to the other, then the new one alone.
+
+    What was cosigned stays. Ask the log's operator on another way than the log itself which keys are his.
+
+    Python: plausible.node.mirror.mirror.Mirror.change_keys
+    """
+    from ..node.mirror.mirror import Mirror
+
+    with Mirror(folder) as mirror:
+        mirror.change_keys(origin, read_keys(vkeys))
+    output.note(f"{output.printable(origin)} is believed under these keys now")
+
+
 def remove(folder: Folder, origin: Annotated[str, typer.Argument(metavar="ORIGIN", help="The log's origin.")]) -> None:
     """\b
         pd mirror remove archive models.example/studio/log

@@ -96,6 +96,29 @@ def add(
         output.note(f"watching {output.printable(name)}")
 
 
+def change_keys(
+    folder: Folder,
+    origin: Annotated[str, typer.Argument(metavar="ORIGIN", help="The log's origin.")],
+    vkeys: Annotated[
+        list[str], typer.Argument(metavar="VKEY|FILE...", help="All keys that it may sign with from now on.")
+    ],
+) -> None:
+    """\b
+        pd witness keys notary models.example/studio/log OLD.vkey NEW.vkey
+
+    Accept other keys for a watched log: both while its operator changes from one to the other, then the new one alone.
+
+    What was cosigned stays. Ask the log's operator on another way than the log itself which keys are his.
+
+    Python: plausible.ledger.witness.Witness.change_keys
+    """
+    from ..node.witness.directory import open_witness
+
+    with open_witness(folder) as witness:
+        witness.change_keys(origin, read_keys(vkeys))
+    output.note(f"{output.printable(origin)} is believed under these keys now")
+
+
 def remove(folder: Folder, origin: Annotated[str, typer.Argument(metavar="ORIGIN", help="The log's origin.")]) -> None:
     """\b
         pd witness remove notary models.example/studio/log

@@ -12,9 +12,11 @@ serves a wrong tile or bundle is found out and named.
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -33,11 +35,14 @@ from .mirror import Mirror
 from .signatures import SignatureCheck
 
 RUN = 32 * WIDTH
-"""Entries that are verified and written at once; a run begins where the one before it ended."""
+"""Entries that are verified and written at once, unless they are large; a run begins where the one before it ended."""
 FLUSH = 32 * RUN
 """Entries after which files are flushed while there are more to come."""
+RUN_BYTES = 32 << 20
 FETCHES = 4
 """Requests to the log at once."""
+AHEAD = 12
+"""Bundles that are fetched before they are asked for; one has 17 MB at most."""
 
 Progress = Callable[[int, int], None]
 
@@ -165,7 +170,7 @@ def _look(mirror: Mirror, origin: str, source: Source) -> bytes:
     old = pending[0] if pending is not None else Checkpoint(origin, 0, tree.EMPTY_ROOT)
     if checkpoint.size < old.size:
         _went_back(mirror, origin, checkpoint, note, keys)
-    if checkpoint == old and pending is not None:
+    if checkpoint == old and pending is not None and mirror.head(origin).size == old.size:
         return note
     if checkpoint.size and log.root(checkpoint.size) != checkpoint.root:
         raise EvidenceError(f"the tiles that {origin} serves do not give the root it signs at {checkpoint.size}")
@@ -231,18 +236,26 @@ def _lines_over(note: bytes, checkpoint: Checkpoint) -> tuple[NoteSignature, ...
 def _runs(
     pool: ThreadPoolExecutor, source: Source, start: int, size: int
 ) -> Iterator[tuple[int, list[Sequence[bytes]]]]:
-    """(first index, bundles) of one run after the other; the next is fetched while one is worked on."""
+    """(first index, bundles) of one run after the other; the next is fetched while one is worked on.
 
-    def ask(begin: int) -> tuple[int, int, list[Future[Sequence[bytes]]]]:
-        end = min(size, (begin // RUN + 1) * RUN)
-        numbers = range(begin // WIDTH, (end + WIDTH - 1) // WIDTH)
-        return begin, end, [pool.submit(_bundle, source, number, begin, size) for number in numbers]
-
-    waiting = ask(start) if start < size else None
-    while waiting is not None:
-        begin, end, fetched = waiting
-        waiting = ask(end) if end < size else None
-        yield begin, [found.result() for found in fetched]
+    A run ends early where its entries are large: in memory are `RUN_BYTES` and `AHEAD` bundles, whatever is served.
+    """
+    numbers = iter(range(start // WIDTH, (size + WIDTH - 1) // WIDTH))
+    waiting: deque[Future[Sequence[bytes]]] = deque()
+    parts: list[Sequence[bytes]] = []
+    begin, held = start, 0
+    while True:
+        for number in islice(numbers, AHEAD - len(waiting)):
+            waiting.append(pool.submit(_bundle, source, number, start, size))
+        if not waiting:
+            return
+        part = waiting.popleft().result()
+        parts.append(part)
+        held += sum(map(len, part))
+        end = begin + sum(map(len, parts))
+        if end % RUN == 0 or end == size or held >= RUN_BYTES:
+            yield begin, parts
+            begin, held, parts = end, 0, []
 
 
 def _bundle(source: Source, number: int, start: int, size: int) -> Sequence[bytes]:

@@ -119,6 +119,11 @@ class Mirror:
         self._allow(origin, keys)
         write_log(self.log_folder(origin), settings)
 
+    def change_keys(self, origin: str, keys: Sequence[VerifierKey]) -> None:
+        """Accept other keys for a log that changes its key (docs/spec/log-keys.md); what was cosigned stays."""
+        self._heads.change_keys(origin, keys)
+        self._allow(origin, keys)
+
     def remove_log(self, origin: str) -> None:
         """Mirror a log no more. Its copy stays and is served; what was cosigned is kept."""
         self._heads.remove_log(origin)

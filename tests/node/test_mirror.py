@@ -23,8 +23,9 @@ from plausible.ledger.notes.note import COSIGNATURE_ED25519, Note, SignerKey
 from plausible.ledger.notes.policy import Policy
 from plausible.ledger.storage.archive import dated_by, kept_sizes
 from plausible.ledger.storage.disk import StorageBroken
+from plausible.node.mirror import follow
 from plausible.node.mirror.archive import keep_archive
-from plausible.node.mirror.directory import STATE, LogSettings, make
+from plausible.node.mirror.directory import STATE, LogSettings, locked, make
 from plausible.node.mirror.follow import follow_once, open_source
 from plausible.node.mirror.index import sign_index
 from plausible.node.mirror.mirror import Mirror
@@ -78,6 +79,19 @@ def test_a_growing_log_is_followed(folder: Path, log: Grower, steps: list[int]) 
         with Mirror(folder) as mirror:  # opened anew each time: from files alone
             assert follow_once(mirror, LOG.name).size == size
             check_served(mirror, log, size)
+
+
+def test_large_entries_come_in_smaller_runs(folder: Path, log: Grower, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held in memory is bounded in bytes, not in entries."""
+    monkeypatch.setattr(follow, "RUN_BYTES", 6_000)
+    log.grow(100)
+    pull(folder)
+    size = log.grow(2_000)
+    begun: list[int] = []
+    with Mirror(folder) as mirror:
+        assert follow_once(mirror, LOG.name, progress=lambda done, _total: begun.append(done)).size == size
+        check_served(mirror, log, size)
+    assert len(begun) > 4  # one run would hold them all
 
 
 def test_every_file_of_the_log_at_its_last_size_is_served_the_same(folder: Path, log: Grower) -> None:
@@ -204,6 +218,25 @@ def test_with_signatures_a_forged_entry_ends_the_copy_before_it(folder: Path, tm
             with pytest.raises(EvidenceError, match="entry 302: invalid signature"):
                 follow_once(mirror, key.name, signatures=signatures)
         assert mirror.head(key.name).size == 301
+
+
+def test_a_log_that_changes_its_key_goes_on_after_its_new_key_was_accepted(folder: Path, log: Grower) -> None:
+    log.grow(3)
+    pull(folder)
+    log.grow(3)
+    new = SignerKey.generate(LOG.name)
+    head = log.checkpoint()
+    (log.public / "checkpoint").write_bytes(head.sign(new).encode())
+    refused(folder, "no signature by a known key")
+    with Mirror(folder) as mirror:
+        mirror.change_keys(LOG.name, [LOG.verifier, new.verifier])
+        (log.public / "checkpoint").write_bytes(head.sign(LOG, new).encode())
+        assert follow_once(mirror, LOG.name).size == 6
+        mirror.change_keys(LOG.name, [new.verifier])
+        assert follow_once(mirror, LOG.name).size == 6
+    log.grow(1)
+    (log.public / "checkpoint").write_bytes(log.checkpoint().sign(new).encode())
+    assert pull(folder) == 7
 
 
 # --- the absence index ---
@@ -391,12 +424,10 @@ def test_the_service_follows_serves_and_takes_up_new_logs(folder: Path, log: Gro
 
 
 def test_one_process_writes(folder: Path) -> None:
-    with running(folder):
-        words = ["mirror", "pull", str(folder)]
-        done = subprocess.run(
-            [sys.executable, "-m", "plausible.cli", *words], capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 4 and "another process" in done.stderr
+    with locked(folder), pytest.raises(SetupError, match="another process"), locked(folder):
+        pass
+    with locked(folder):  # given back
+        pass
 
 
 def test_a_folder_that_is_no_mirror_and_names_that_are_none(tmp_path: Path) -> None:
