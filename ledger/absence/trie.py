@@ -65,7 +65,8 @@ class IndexMap:
                 known.append(index)
         if gained:
             self._written = []
-            wanted = [(int.from_bytes(key[:8], "big"), key, indices) for key, indices in gained.items()]
+            # ascending, as the pages lie in the file: what is read next is near what was read last
+            wanted = [(int.from_bytes(key[:8], "big"), key, gained[key]) for key in sorted(gained)]
             kind = NONE if self._store.page(ROOT) is None else MORE if self._branch(ROOT) is None else BRANCH
             self._update(ROOT, 0, kind, wanted)
             self._store.put(self._written)
