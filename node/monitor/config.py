@@ -122,7 +122,7 @@ class _Reader:
         chosen = self._text(table, "index_policy", "")
         mirrors = cast("object", table.get("mirrors", []))
         places = cast("list[object]", mirrors) if isinstance(mirrors, list) else [None]
-        if not all(isinstance(one, str) and one for one in places):
+        if not all(isinstance(one, str) and one and "\0" not in one for one in places):
             raise self._wrong("has mirrors that are no list of addresses")
         index = self._parsed(chosen, IndexPolicy.parse) if chosen else None
         age = self._number(table, "max_age_seconds", 0.0, 1e9) if "max_age_seconds" in table else None
@@ -143,7 +143,7 @@ class _Reader:
 
     def _text(self, table: dict[str, Any], name: str, default: str | None) -> str:
         value = table.get(name, default)
-        if not isinstance(value, str):
+        if not isinstance(value, str) or "\0" in value:
             raise self._wrong(f"needs a text for {name}")
         return value
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ...ledger.absence.note import IndexPolicy
 from ...ledger.notes.policy import Policy
 from ...ledger.storage.disk import storage, write_file
-from ...schemas.errors import UsageError
+from ...schemas.errors import SetupError, UsageError
 from ..settings import quoted
 from .config import CONFIG, read_config
 
@@ -51,13 +51,18 @@ def add(
     if index_policy is not None:
         IndexPolicy.parse(index_policy)
         lines.append(f'index_policy = "{name}.index.policy"')
+    before = (folder / CONFIG).read_bytes()
     with storage(f"writing {folder}"):
         write_file(folder / f"{name}.policy", policy)
         if index_policy is not None:
             write_file(folder / f"{name}.index.policy", index_policy)
-        before = (folder / CONFIG).read_bytes()
         write_file(folder / CONFIG, before.rstrip(b"\n") + b"\n" + "\n".join([*lines, ""]).encode())
-    read_config(folder)
+    try:
+        read_config(folder)
+    except SetupError:
+        with storage(f"writing {folder}"):
+            write_file(folder / CONFIG, before)
+        raise
     return origin
 
 
@@ -67,7 +72,7 @@ def _absolute(place: str) -> str:
 
 
 def _comment(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
 
 
 def _words(words: Sequence[str]) -> str:

@@ -14,10 +14,11 @@ from plausible.ledger.entries.entry import sign_entry
 from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, SignerKey
 from plausible.ledger.notes.policy import Policy
 from plausible.node.monitor.config import CONFIG, read_config
+from plausible.node.monitor.directory import add, make
 from plausible.node.monitor.service import open_monitor
 from plausible.node.monitor.views import origin_hash
 from plausible.node.monitor.watch import Outcome
-from plausible.schemas.errors import SetupError
+from plausible.schemas.errors import SetupError, UsageError
 from plausible.schemas.statement import NO_PREVIOUS, AuthorRevocationStatement, Header
 
 from tests.ledger.falselog import AUTHOR, INDEX, LOG, Chain, FalseLog, forged
@@ -316,10 +317,32 @@ def test_a_setting_that_is_not_understood_is_refused(tmp_path: Path) -> None:
         (setting.folder / CONFIG).write_text(change + good)
         with pytest.raises(SetupError):
             read_config(setting.folder)
+    for change in ('url = "\\u0000"\npolicy = "a.policy"\n', 'policy = "\\u0000"\n'):
+        (setting.folder / CONFIG).write_text(f"version = 1\n[[log]]\n{change}")
+        with pytest.raises(SetupError):
+            read_config(setting.folder)
     for change in ("mirrors = [3]\n", "policy = 3\n", "policy = 'none'\n", "poll_seconds = 3\n"):
         (setting.folder / CONFIG).write_text(f"version = 1\n[[log]]\n{change}")
         with pytest.raises(SetupError):
             read_config(setting.folder)
+
+
+def test_what_cannot_be_added_changes_nothing(tmp_path: Path) -> None:
+    folder, policy = tmp_path / "m", f"log {LOG.verifier}\nquorum none\n".encode()
+    make(folder)
+    before = (folder / CONFIG).read_bytes()
+    with pytest.raises(SetupError):
+        add(folder, policy, url="https://log.example/" + "a" * 2000)
+    assert (folder / CONFIG).read_bytes() == before
+    with pytest.raises(UsageError, match="--url"):
+        add(folder, policy)
+    assert add(folder, policy, url="https://log.example", mirrors=["https://m.example", str(tmp_path)]) == LOG.name
+    with pytest.raises(UsageError, match="followed already"):
+        add(folder, policy, url="https://log.example")
+    [log] = read_config(folder).logs
+    assert log.place == "https://log.example" and log.mirrors == ("https://m.example", tmp_path)
+    long = SignerKey("l" * 900 + ".example/log", ED25519, bytes(32))
+    assert add(folder, f"log {long.verifier}\nquorum none\n".encode(), url=str(tmp_path)) == long.name
 
 
 def test_two_monitors_in_one_folder(tmp_path: Path) -> None:
