@@ -14,6 +14,7 @@ Only DigestSets (`subject.digest`) hold bare hex; every other digest is `sha256:
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Annotated, Final, Literal, Self, TypeAlias, cast
 
 from pydantic import Field, model_validator
@@ -304,6 +305,8 @@ Statement: TypeAlias = (
     GenerationStatement | ModelStatement | AuthorKeyStatement | AuthorRevocationStatement | SeedEpochStatement
 )
 
+_KIND = re.compile(rb'"predicateType":"([^"\\]{1,200})"')
+
 STATEMENTS: Final[dict[str, type[Statement]]] = {
     GENERATION: GenerationStatement,
     MODEL: ModelStatement,
@@ -315,10 +318,12 @@ STATEMENTS: Final[dict[str, type[Statement]]] = {
 
 def parse_statement(data: bytes) -> Statement:
     """The statement in a payload; `EvidenceError` unless it is one of the five, in its only byte form."""
-    value = jcs.decode(data, limit=MAX_PAYLOAD_BYTES, what="statement")
-    kind = value.get("predicateType") if isinstance(value, dict) else None
-    model = STATEMENTS.get(kind) if isinstance(kind, str) else None
+    # which of the five it says it is; whether it is that, `parse` decides by the whole of it, decoded once
+    said = _KIND.search(data, 0, MAX_PAYLOAD_BYTES)
+    model = None if said is None else STATEMENTS.get(said[1].decode("ascii", "replace"))
     if model is None:
+        value = jcs.decode(data, limit=MAX_PAYLOAD_BYTES, what="statement")
+        kind = value.get("predicateType") if isinstance(value, dict) else None
         raise EvidenceError(f"statement of an unknown predicateType: {str(kind)[:80]!r}")
     return model.parse(data, limit=MAX_PAYLOAD_BYTES, what="statement")
 

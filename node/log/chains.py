@@ -96,6 +96,8 @@ class Chain:
     """Its highest draw: draws mostly ascend, only those below need looking up."""
 
 
+KEPT_CHAINS = 4096
+"""How many chains are kept in memory, about: who wrote lately will write again."""
 LeafHash = Callable[[int], bytes | None]
 """The leaf hash of an entry that is under the signed head."""
 
@@ -113,12 +115,19 @@ class _Steps:
 class Acceptance:
     """One transaction that takes entries; nothing of it is visible before it commits."""
 
-    def __init__(self, connection: sqlite3.Connection, history: KeyHistory, known: LeafHash) -> None:
-        """`known(position)` is the leaf hash of an entry under the signed head, None for one that is not."""
+    def __init__(
+        self, connection: sqlite3.Connection, history: KeyHistory, known: LeafHash, chains: dict[tuple[str, str], Chain]
+    ) -> None:
+        """`known(position)` is the leaf hash of an entry under the signed head, None for one that is not.
+
+        `chains` are those that were read before, as they stand.
+        """
         self._db = connection
         self._known = known
         self._first: int = connection.execute("SELECT accepted FROM log").fetchone()[0]
-        self._chains: dict[tuple[str, str], Chain] = {}
+        self._before = chains
+        self.chains: dict[tuple[str, str], Chain] = {}
+        """Those that moved."""
         self.rows: list[tuple[bytes, bytes]] = []
         """(leaf, hash) of what was taken so far."""
         self.history = history
@@ -127,7 +136,7 @@ class Acceptance:
         """Take entries of one chain in their order, all of them or none. Their signatures are the caller's."""
         header = entries[0].header
         key = header.author, header.chain
-        chain = self._chains.get(key) or self._read(*key)
+        chain = self.chains.get(key) or self._before.get(key) or self._read(*key)
         steps = _Steps(chain, self._first + len(self.rows))
         positions: list[int] = []
         for entry in entries:
@@ -187,7 +196,7 @@ class Acceptance:
         places = [(number, entry.header.seq, steps.first + n) for n, entry in enumerate(steps.entries)]
         self._db.executemany("INSERT INTO place (chain, seq, position) VALUES (?, ?, ?)", places)
         self._db.executemany("INSERT INTO draw (chain, draw) VALUES (?, ?)", [(number, d) for d in steps.draws])
-        self._chains[key] = replace(last, id=number)
+        self.chains[key] = replace(last, id=number)
         self.rows += [(entry.leaf, entry.leaf_hash) for entry in steps.entries]
         about_keys = [(place[2], entry) for place, entry in zip(places, steps.entries, strict=True)]
         about_keys = [(position, entry) for position, entry in about_keys if entry.kind in KEY_KINDS]
@@ -242,6 +251,7 @@ class ChainStore(LogStore):
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         super().__init__(path, readonly=readonly)
+        self._chains: dict[tuple[str, str], Chain] = {}
         self.history = KeyHistory()
         """What the accepted entries say about keys."""
         for position, leaf in self.db.rows("SELECT position, leaf FROM key_entry ORDER BY position"):
@@ -260,10 +270,13 @@ class ChainStore(LogStore):
     def accepting(self, known: LeafHash) -> Generator[Acceptance]:
         """A transaction that accepts entries; committed at the end of the block, else nothing of it happened."""
         with self.db.transaction() as connection:
-            acceptance = Acceptance(connection, self.history, known)
+            acceptance = Acceptance(connection, self.history, known, self._chains)
             yield acceptance
             acceptance.finish()
         self.history = acceptance.history
+        if len(self._chains) > KEPT_CHAINS:
+            self._chains = {}
+        self._chains |= acceptance.chains
 
     def authors(self) -> list[tuple[str, int]]:
         """(author's verifier key text, entries) of everybody who has written, most entries first."""

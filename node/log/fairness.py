@@ -87,6 +87,11 @@ class FairQueue(Generic[_T]):
                     del self._lines[author], self._counts[author]
         return taken
 
+    def gather(self, count: int, seconds: float) -> None:
+        """Wait until `count` entries wait, or for so long."""
+        with self._something:
+            self._something.wait_for(lambda: self._entries >= count or self._woken, seconds)
+
     def wake(self) -> None:
         """Let `take` (this one or the next) return at once, with nothing if nothing waits."""
         with self._something:

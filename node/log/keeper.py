@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -31,6 +31,8 @@ _log = logging.getLogger("plausible.log")
 
 BATCH = 256
 """Entries in one commit, about."""
+COMPANY_SECONDS = 0.003
+"""How long a commit is put off where the last one had several requests: less than a flush costs."""
 HEAD_SECONDS = 1.0
 """Without anybody waiting, a head is signed this long after the first entry it is to cover."""
 RETRY_SECONDS = 1.0
@@ -90,6 +92,10 @@ class Keeper:
         self._queue: FairQueue[Request] = FairQueue() if queue is None else queue
         self._waiting: dict[str, list[tuple[int, Future[None]]]] = {SEQUENCED: [], WITNESSED: []}
         self._lock = threading.Lock()
+        self.deliver: Callable[[Callable[[], None]], object] = lambda run: run()
+        """How answers are given: here and now, or all of a commit at once in an event loop (`call_soon_threadsafe`)."""
+        self._answered: set[int] = set()
+        self._company = 0
         self._closing = False
         self._broken: PlausibleError | None = None
         self._full: PlausibleError | None = None
@@ -165,7 +171,11 @@ class Keeper:
 
     def _run(self) -> None:
         while True:
+            if self._company > 1 and not self._closing:
+                # whoever was answered together may come back together: one flush for all of them again
+                self._queue.gather(self._company, COMPANY_SECONDS)
             requests = self._queue.take(BATCH, self._idle_seconds())
+            self._company = max(sum(request.count for request in requests), self._company // 2)
             last = self._closing and not requests and not len(self._queue)
             try:
                 self._accept(requests)
@@ -183,9 +193,9 @@ class Keeper:
                 _log.exception("the log stops")
                 self._break(SetupError(f"the log stopped: {type(error).__name__}"))
             finally:
-                for request in requests:
-                    if not request.answer.done():
-                        request.answer.set_exception(Unavailable(self.trouble or "the log takes nothing at the moment"))
+                reason = Unavailable(self.trouble or "the log takes nothing at the moment")
+                self._answer([(request, reason) for request in requests if id(request) not in self._answered])
+                self._answered.clear()
             if last:
                 break
         self._witnessed_log.close()
@@ -215,24 +225,44 @@ class Keeper:
         if not live or self._broken is not None or self._witnessed_log.held is not None:
             return
         checked: list[tuple[Request, list[Entry]]] = []
+        refused: list[tuple[Request, Outcome | Unavailable]] = []
         for request in live:
             found = self._check(request)
             if isinstance(found, Refused):
-                request.answer.set_result(found)
+                refused.append((request, found))
             else:
                 checked.append((request, found))
+        self._answer(refused)
         if not checked:
             return
         log = self._witnessed_log
         with self._store.accepting(self._leaf_hash) as acceptance:
-            answers = [(request, acceptance.take(entries)) for request, entries in checked]
+            taken = [(request, acceptance.take(entries)) for request, entries in checked]
         self._full = None
         self.commits += 1
         log.log.took(acceptance.rows)
         if acceptance.rows and self._head_due is None:
             self._head_due = time.monotonic() + HEAD_SECONDS
-        for request, outcome in answers:
-            request.answer.set_result(outcome)
+        self._answer([*taken])
+
+    def _answer(self, answers: Sequence[tuple[Request, Outcome | Unavailable]]) -> None:
+        if not answers:
+            return
+        self._answered.update(id(request) for request, _ in answers)
+
+        def give() -> None:
+            for request, outcome in answers:
+                if request.answer.done():
+                    continue
+                if isinstance(outcome, Unavailable):
+                    request.answer.set_exception(outcome)
+                else:
+                    request.answer.set_result(outcome)
+
+        try:
+            self.deliver(give)
+        except RuntimeError:  # the event loop is closed: nobody waits there any more
+            give()
 
     def _check(self, request: Request) -> list[Entry] | Refused:
         """The entries of a request, their form and signatures verified."""

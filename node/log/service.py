@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -47,6 +48,8 @@ Split = Callable[[bytes], tuple[bytes, ...]]
 """From a body to its entries."""
 JSON, LINES = "application/json", "application/jsonl"
 _AGAIN = {"Retry-After": "1"}
+SWITCH_SECONDS = 0.0005
+"""How long one of the two threads (requests, keeper) may keep the other from the interpreter after a system call."""
 STRANGERS_HELD = 32
 STRANGER_SECONDS = 0.5
 
@@ -64,8 +67,12 @@ def create_app(log: OpenLog, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        keeper.deliver = asyncio.get_running_loop().call_soon_threadsafe
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
         yield
         await asyncio.to_thread(keeper.close)
+        sys.setswitchinterval(before)
 
     app = FastAPI(
         title="plausible log", version="1", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
@@ -110,7 +117,11 @@ def create_app(log: OpenLog, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
         waiting = Entries(leaves)
         if not keeper.submit(key, waiting):
             return answer(429, "too many entries are waiting", **_AGAIN)
-        outcome = await asyncio.wrap_future(waiting.answer)
+        # not `wrap_future`, which would wake the loop for each: `deliver` calls back inside it, for a whole commit
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.answer.add_done_callback(lambda _: done.done() or done.set_result(None))
+        await done
+        outcome = waiting.answer.result()
         if isinstance(outcome, OutOfStep):
             return answer(409, chain_head(outcome), JSON)
         if isinstance(outcome, Refused):
