@@ -72,7 +72,8 @@ $(PEERS)/.installed:
 	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check pymerkle==7.0.0
 	touch $@
 
-bench-node: $(STAMP)  ## the services: witness, mirror, monitor
+bench-node: $(STAMP)  ## the services: log, witness, mirror, monitor
+	$(PY) -m benchmarks.node.log
 	$(PY) -m benchmarks.node.witness
 	$(PY) -m benchmarks.node.mirror
 	$(PY) -m benchmarks.node.monitor
