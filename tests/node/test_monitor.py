@@ -345,6 +345,28 @@ def test_what_cannot_be_added_changes_nothing(tmp_path: Path) -> None:
     assert add(folder, f"log {long.verifier}\nquorum none\n".encode(), url=str(tmp_path)) == long.name
 
 
+def test_a_kill_between_the_evidence_and_the_state_loses_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = Setting(tmp_path)
+    setting.make()
+    log, chain = FalseLog(tmp_path / "log"), Chain()
+    log.grow([*chain.leaves(3), chain.leaf(seq=2, word="other"), *Chain(chain="77" * 16).leaves(2)])
+
+    def killed(*_: object) -> None:
+        raise SetupError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("plausible.node.monitor.watch.store", killed)
+        assert setting.look() == 4
+    assert len(setting.files()) == 1  # the proof was written first
+    assert setting.look() == 1 and len(setting.files()) == 1 and setting.outcomes[0].size == 0
+    with open_monitor(setting.folder) as monitor:
+        monitor.state.lift(LOG.name)
+    # the entries are read again, and what a person knows of already does not stop the log a second time
+    assert setting.look() == 0 and setting.outcomes[0].size == 6 and len(setting.files()) == 1
+
+
 def test_two_monitors_in_one_folder(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     setting.make()

@@ -18,6 +18,7 @@ from plausible.cli.main import main
 from plausible.ledger.notes.note import VerifierKey
 from plausible.ledger.witness import Cosigned
 from plausible.ledger.witness.remote import RemoteWitness
+from plausible.node.monitor.state import MonitorState
 
 from tests.ledger.falselog import LOG, Chain, FalseLog
 
@@ -105,6 +106,34 @@ def test_a_log_that_shows_two_histories_is_caught_in_one_poll(
     assert main(["monitor", "status", str(unseen)]) == 4
     assert main(["monitor", "lift", str(folder), LOG.name]) == 0
     assert monitor(folder, "--once").returncode == 4
+
+
+@pytest.mark.long
+def test_kills_at_any_moment_of_a_long_catch_up(tmp_path: Path) -> None:
+    """Whatever was stored is whole: no entry is left out, none is held against itself."""
+    log, count = FalseLog(tmp_path / "log"), 12_000
+    chains = [Chain(chain=f"{number:02x}" * 16) for number in range(4)]
+    log.grow([chains[number % 4].leaf() for number in range(count)])
+    folder = made(tmp_path / "watch", f"log {LOG.verifier}\nquorum none\n", log.folder)
+    sizes: list[int] = []
+    for kill in range(12):
+        process = subprocess.Popen([*PD, "node", "monitor", str(folder), "--once"], stderr=subprocess.DEVNULL)
+        time.sleep(0.8 + 0.23 * kill)
+        process.kill()
+        process.wait(30)
+        if (folder / "monitor.db").exists():
+            state = MonitorState(folder / "monitor.db", readonly=True)
+            sizes.append(state.checked(LOG.name).edge.size)
+            state.close()
+    assert sizes == sorted(sizes) and sizes[-1] > 0
+    assert monitor(folder, "--once").returncode == 0
+    state = MonitorState(folder / "monitor.db", readonly=True)
+    assert state.checked(LOG.name).edge.size == count and not state.found(lifted=True)
+    for chain in chains:
+        last = state.chain(LOG.name, chain.signer.verifier.encode(), chain.chain)
+        assert last is not None and last.seq == count // 4 - 1
+        assert all(state.drawn(last.id, draw) is not None for draw in range(count // 4))
+    state.close()
 
 
 def test_it_follows_is_killed_and_goes_on(tmp_path: Path) -> None:
