@@ -12,85 +12,34 @@ decide.py's, a pure function of what was found.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
-from ..ledger.absence.note import IndexPolicy
 from ..ledger.entries.authors import Authors
-from ..ledger.entries.evidence import Evidence, verify_evidence
 from ..ledger.entries.images import Image, read_image
-from ..ledger.notes.note import SignerKey
 from ..ledger.notes.policy import Policy
-from ..ledger.seeds.epochs import EpochIndex
-from ..schemas.errors import EvidenceError, PlausibleError, UsageError
-from ..schemas.text import digest_text
+from ..schemas.errors import PlausibleError, UsageError
 from ..schemas.verdict import Verdict
 from .absence import accused_facts, passed_over, source_coverage, succession_gap
 from .assemble import Outcome, Report, assemble
 from .blank import without_evidence
-from .budget import Budget
 from .candidates import Candidate, Settings, invert_candidates, relative_scores, search_again
-from .classes import RELAXED, STRICT
-from .copies import Copy, variance
+from .copies import variance
 from .copy_limits import CopyLimits
-from .copy_stage import SAME_LATENT, Archive, Original, build_archive, nearest_latent, search_archive
+from .copy_stage import SAME_LATENT, Archive, build_archive, nearest_latent, search_archive
 from .decide import decide, denial_pending
-from .entries import Judged, judge, replay_entry
-from .findings import Check, CopyFinding, Coverage, Decision, EntryFinding, Findings, Scope, Trust
-from .models import Models, Registration, registration_of, registrations
-from .sources import EvidenceFiles, LogLike, LogSource, open_logs, read_evidence, split_view
+from .entries import replay_entry
+from .evidence_stage import EvidenceStage
+from .findings import Check, Coverage, Decision, Findings, Trust
+from .models import Models
+from .probe import SCOPES, Options, Run
+from .sources import EvidenceFiles, LogLike, LogSource, open_logs, read_evidence
 from .transformation import jpeg_settings
 from .vouched import combined, given_answer, is_absence_proof, with_given
 
-SCOPES = {"strict": Scope("strict", STRICT), "relaxed": Scope("relaxed", RELAXED)}
-
 Progress = Callable[[str, int, int], None]
 """(stage, done, total)."""
-
-
-_NO_COVERAGE = Coverage("unknown", (), "the verdict was reached before")
-_NO_COPIES = CopyFinding(False, reason="the verdict was reached before")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to verify: see `verify`."""
-
-    scope: str = "relaxed"
-    budget: Budget = field(default_factory=Budget)
-    accused: tuple[str, ...] = ()
-    claimed: datetime | None = None
-    device: str = "cpu"
-    threads: int | None = None
-    seed: int = 0
-    inception: Path | str | None = None
-    max_age: float | None = None
-    index_policy: IndexPolicy | None = None
-    offline: bool = False
-    auditor: SignerKey | None = None
-    command: str = ""
-
-
-@dataclass(slots=True)
-class _Run:
-    """What accumulates while one probe goes through the stages."""
-
-    image: Image | None = None
-    checks: list[Check] = field(default_factory=list[Check])
-    judged: list[Judged] = field(default_factory=list[Judged])
-    incomplete: list[str] = field(default_factory=list[str])
-    coverage: Coverage = _NO_COVERAGE
-    copies: CopyFinding = _NO_COPIES
-    flat: str | None = None
-    copy: Copy | None = None
-    original: Original | None = None
-    candidates: list[Candidate] = field(default_factory=list[Candidate])
-    latent_of: str | None = None
-    seconds: dict[str, float] = field(default_factory=dict[str, float])
 
 
 class Verifier:
@@ -124,7 +73,8 @@ class Verifier:
         self.evidence = read_evidence(evidence)
         self.models = Models(self.sources, models)
         self.accused = self._accused()
-        self.registered = self._registrations()
+        self.stage = EvidenceStage(self.policy, self.authors, self.sources)
+        self.registered = self.stage.registrations(self.evidence)
         self._archive: Archive | None = None
         self._facts: tuple[int | None, frozenset[str]] | None = None
 
@@ -140,26 +90,6 @@ class Verifier:
             if source.ledger is not None and source.opened:
                 source.ledger.close()
 
-    def _judged_authors(self) -> Authors | None:
-        """The authors, held against what every log at hand says of their keys."""
-        authors = self.authors
-        for source in self.sources:
-            if authors is not None and source.keys is not None:
-                authors = source.keys.judge(authors)
-        return authors
-
-    def _epochs(self, proof: bytes | None) -> EpochIndex | None:
-        """The seed epochs of every log at hand, and the one in a file beside the evidence."""
-        found = EpochIndex()
-        for source in self.sources:
-            if source.epochs is not None:
-                found.entries.update(source.epochs.entries)
-                found.complete.update(source.epochs.complete)
-        if proof is not None and self.policy is not None and self.authors is not None:
-            with contextlib.suppress(PlausibleError):  # an epoch that does not count is as good as none
-                found.add_proof(proof, self.policy, self._judged_authors() or self.authors)
-        return found
-
     def _accused(self) -> tuple[str, ...]:
         known = {a.name for s in self.sources if s.authors is not None for a in s.authors.authors}
         known |= {a.name for a in self.authors.authors} if self.authors is not None else set()
@@ -167,18 +97,6 @@ class Verifier:
         if unknown:
             raise UsageError(f"accused, but not in authors.txt: {', '.join(unknown)}")
         return tuple(sorted(self.options.accused or known))
-
-    def _registrations(self) -> list[Registration]:
-        found = [r for source in self.sources for r in registrations(source)]
-        authors = self._judged_authors()
-        for files in self.evidence:
-            if is_absence_proof(files):
-                continue
-            if self.policy is not None and authors is not None:
-                evidence = verify_evidence(None, files.proof, None, self.policy, authors)
-                registration = registration_of(evidence, None)
-                found += [registration] if registration is not None else []
-        return found
 
     def _tell(self, stage: str, done: int, total: int) -> None:
         if self.progress is not None:
@@ -189,7 +107,7 @@ class Verifier:
     def verify(self, image: str | Path | bytes | Image, *, name: str | None = None) -> Report:
         """The report on one image; everything wrong with the image or the evidence is in it, not raised."""
         label = name or (str(image) if isinstance(image, (str, Path)) else "image")
-        run = _Run()
+        run = Run()
         data = b""
         try:
             if isinstance(image, (str, Path)):
@@ -207,9 +125,9 @@ class Verifier:
         decision = self._cascade(run, run.image, data)
         return self._report(label, run, self._findings(run), decision)
 
-    def _cascade(self, run: _Run, image: Image, data: bytes) -> Decision:
+    def _cascade(self, run: Run, image: Image, data: bytes) -> Decision:
         stages: tuple[tuple[str, Callable[[], None]], ...] = (
-            ("evidence", lambda: self._entries(run, image)),
+            ("evidence", lambda: self._evidence(run, image)),
             ("replay", lambda: self._replays(run, image)),
             ("coverage", lambda: self._coverage(run, image)),
             ("changed copies", lambda: self._copies(run, image, data)),
@@ -229,7 +147,7 @@ class Verifier:
             decision = self._decided(run, stage)
         return decision or decide(self._findings(run), self.scope)
 
-    def _decided(self, run: _Run, stage: str) -> Decision | None:
+    def _decided(self, run: Run, stage: str) -> Decision | None:
         """The decision if this stage's findings are enough for one."""
         if stage == "evidence":
             return None  # a replay may still make more of an entry, or less
@@ -237,7 +155,7 @@ class Verifier:
         by_entries = (Verdict.REFUTED, Verdict.LOGGED, Verdict.CLAIMED, Verdict.DERIVED)
         return decision if decision.verdict in by_entries else None
 
-    def _findings(self, run: _Run) -> Findings:
+    def _findings(self, run: Run) -> Findings:
         return Findings(
             trust=self.trust,
             entries=tuple(j.finding for j in run.judged),
@@ -249,7 +167,7 @@ class Verifier:
             incomplete=tuple(run.incomplete),
         )
 
-    def _report(self, label: str, run: _Run, findings: Findings, decision: Decision) -> Report:
+    def _report(self, label: str, run: Run, findings: Findings, decision: Decision) -> Report:
         outcome = Outcome(
             name=label, image=run.image, checks=tuple(run.checks), findings=findings, decision=decision,
             scope=self.scope, judged=tuple(run.judged), copy=run.copy, original=run.original,
@@ -262,96 +180,17 @@ class Verifier:
         )  # fmt: skip
         return assemble(outcome)
 
-    # --- stage 1: evidence given or found ----------------------------------------------------------------------
+    # --- the stages --------------------------------------------------------------------------------------------
 
-    def _entries(self, run: _Run, image: Image) -> None:
+    def _evidence(self, run: Run, image: Image) -> None:
         run.flat = without_evidence(image.pixels)
         state = "failed" if run.flat else "made"
         run.checks.append(
             Check("not flat or blank", state, run.flat or f"variance {variance(image.pixels):.2e}", "image")
         )
-        for source in self.sources:
-            if source.problem is not None:
-                run.checks.append(Check(f"checkpoint of {source.name}", "failed", source.problem, "evidence"))
-        if not self.evidence:
-            run.checks.append(Check("evidence files", "skipped", "none were given", "evidence"))
-        for files in self.evidence:
-            if not is_absence_proof(files):  # those say something about coverage
-                self._given(run, image, files)
-        for source in self.sources:
-            self._found(run, image, source)
+        self.stage.look(run, image, self.evidence, accused=self.accused, registered=self.registered)
 
-    def _given(self, run: _Run, image: Image, files: EvidenceFiles) -> None:
-        if self.policy is None or self.authors is None:
-            reason = "no policy and no authors say whom to believe"
-            run.checks.append(Check(files.name, "skipped", reason, "evidence"))
-            return
-        authors = self._judged_authors() or self.authors
-        evidence = verify_evidence(
-            image, files.proof, files.opening, self.policy, authors, now=int(time.time()),
-            epochs=self._epochs(files.epoch),
-        )  # fmt: skip
-        if evidence.entry is not None and evidence.entry.model is not None:
-            passed = registration_of(evidence, None) is not None
-            text = f"registers {digest_text(evidence.entry.model.manifest)[:19]}" if passed else "does not pass"
-            run.checks.append(Check(f"model entry ({files.name})", "made" if passed else "failed", text, "evidence"))
-            return
-        item = judge(evidence, files.name, given=True, accused=self.accused, registered=self.registered)
-        split = split_view(evidence.checkpoint, self.sources)
-        if split is not None:
-            item = _contradicted(item, split)
-        if item.malformed is not None:
-            run.incomplete.append(item.malformed)
-        run.checks += item.checks
-        run.judged.append(item)
-
-    def _found(self, run: _Run, image: Image, source: LogSource) -> None:
-        name = f"look-up in {source.name}"
-        if source.head is None or source.policy is None or source.authors is None:
-            run.checks.append(Check(name, "skipped", source.problem or "no policy and no authors", "evidence"))
-            return
-        try:
-            indices = source.find(pixels=image.pixel_digest, file=image.file_digest)
-        except EvidenceError as error:
-            run.coverage = Coverage("contradiction", ((source.origin, source.head.size),), str(error))
-            run.checks.append(Check(name, "failed", str(error), "evidence"))
-            return
-        except PlausibleError as error:
-            run.incomplete.append(f"{source.name} cannot be searched: {error}")
-            run.checks.append(Check(name, "failed", str(error), "evidence"))
-            return
-        found = f"entries {', '.join(map(str, indices))}" if indices else "no entry names its digests"
-        run.checks.append(Check(name, "made", found, "evidence"))
-        # what was handed in without an opening may still be opened from the vault
-        opened = {(j.finding.origin, j.finding.index) for j in run.judged if j.finding.opened or source.ledger is None}
-        for index in indices:
-            if (source.origin, index) not in opened:
-                self._found_entry(run, image, source, index)
-
-    def _found_entry(self, run: _Run, image: Image, source: LogSource, index: int) -> None:
-        label = f"entry {index} of {source.origin}"
-        policy, authors = source.policy, source.authors
-        if policy is None or authors is None:
-            return
-        try:
-            proof = source.proof(index, source.leaf(index))
-        except PlausibleError as error:
-            broken = EntryFinding(
-                source.origin, index, None, accused=True, matches="pixels", contradiction=f"inclusion: {error}"
-            )
-            run.checks.append(Check(f"inclusion ({label})", "failed", str(error), "evidence"))
-            run.judged.append(Judged(broken, (), Evidence(())))
-            return
-        opening = source.opening(index)
-        now = int(time.time())
-        evidence = verify_evidence(image, proof, opening, policy, authors, now=now, epochs=source.epochs)
-        item = judge(evidence, label, given=False, accused=self.accused, registered=self.registered)
-        run.checks += item.checks
-        run.judged.append(item)
-
-    # --- stage 2: replay ---------------------------------------------------------------------------------------
-
-    def _replays(self, run: _Run, image: Image) -> None:
+    def _replays(self, run: Run, image: Image) -> None:
         if not any(j.finding.matches is not None for j in run.judged):
             run.checks.append(Check("replay", "skipped", "no entry is about this image", "replay"))
         for number, item in enumerate(run.judged):
@@ -375,7 +214,7 @@ class Verifier:
 
     # --- coverage ----------------------------------------------------------------------------------------------
 
-    def _coverage(self, run: _Run, image: Image) -> None:
+    def _coverage(self, run: Run, image: Image) -> None:
         if run.coverage.state == "contradiction":
             return
         strangers = passed_over([j.finding for j in run.judged])
@@ -398,7 +237,7 @@ class Verifier:
         if not self.sources:
             run.checks.append(Check("full scan", "skipped", run.coverage.reason, "coverage"))
 
-    def _given_absence(self, run: _Run, image: Image) -> list[Coverage]:
+    def _given_absence(self, run: Run, image: Image) -> list[Coverage]:
         """What proofs about absence indexes that came with the image say."""
         found: list[Coverage] = []
         for files in filter(is_absence_proof, self.evidence):
@@ -416,9 +255,9 @@ class Verifier:
             self._facts = accused_facts(self.sources, self.registered, self.accused)
         return self._facts
 
-    # --- stage 3: changed copies -------------------------------------------------------------------------------
+    # --- changed copies -------------------------------------------------------------------------------
 
-    def _copies(self, run: _Run, image: Image, data: bytes) -> None:
+    def _copies(self, run: Run, image: Image, data: bytes) -> None:
         if self._archive is None:
             self._archive = build_archive(self.sources, run.judged, self.models, self.accused, progress=self.progress)
         jpeg = jpeg_settings(data) if image.format == "JPEG" and data else None
@@ -426,9 +265,9 @@ class Verifier:
         run.copies, checks, run.copy, run.original = search_archive(image, self._archive, expected=expected, jpeg=jpeg)
         run.checks += checks
 
-    # --- stage 4: inversion ------------------------------------------------------------------------------------
+    # --- inversion ------------------------------------------------------------------------------------
 
-    def _inversion(self, run: _Run, image: Image) -> None:
+    def _inversion(self, run: Run, image: Image) -> None:
         _, required = self._logged()
         for digest in sorted(required):
             self.models.require(digest)
@@ -450,7 +289,7 @@ class Verifier:
             )
             run.checks += checks
 
-    def _look_up_latent(self, run: _Run, candidate: Candidate) -> None:
+    def _look_up_latent(self, run: Run, candidate: Candidate) -> None:
         if candidate.inversion is None or self._archive is None:
             return
         name = f"recovered latent of {candidate.finding.name} among logged ones"
@@ -467,13 +306,6 @@ class Verifier:
             run.latent_of = f"entry {original.index} of {original.origin}"
         verdict = "the same latent" if same else "another latent"
         run.checks.append(Check(name, "made", f"{text}: {verdict}", "inversion"))
-
-
-def _contradicted(item: Judged, reason: str) -> Judged:
-    from dataclasses import replace
-
-    finding = item.finding if item.finding.contradiction else replace(item.finding, contradiction=reason)
-    return replace(item, finding=finding, checks=(*item.checks, Check("one view", "failed", reason, "evidence")))
 
 
 def verify(
