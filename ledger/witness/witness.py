@@ -139,6 +139,11 @@ class Witness:
         rows = self._state.read("SELECT origin, keys, size, root FROM logs ORDER BY origin")
         return [WatchedLog(origin, _read_keys(keys), size, root) for origin, keys, size, root in rows]
 
+    def log(self, origin: str) -> WatchedLog | None:
+        """One log that is or was watched; None if it never was."""
+        rows = self._state.read("SELECT keys, size, root FROM logs WHERE origin = ?", origin)
+        return WatchedLog(origin, _read_keys(rows[0][0]), rows[0][1], rows[0][2]) if rows else None
+
     def origins(self) -> list[str]:
         """The origins of every log ever watched."""
         return [row[0] for row in self._state.read("SELECT origin FROM logs ORDER BY origin")]

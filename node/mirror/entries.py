@@ -59,7 +59,7 @@ def begin(mirror: Mirror, head: UploadHead) -> Upload | Answer:
     """An upload, or why there is none: 404 unknown log, 422 no pending head yet, 409 out of step, 503 for good."""
     if (frozen := mirror.frozen) is not None:
         return _text(503, frozen)
-    if head.origin not in {log.origin for log in mirror.watched()}:
+    if not mirror.keys(head.origin):
         return _text(404, f"unknown log {head.origin}")
     newest = mirror.pending(head.origin)
     if newest is None:

@@ -164,7 +164,7 @@ def _look(mirror: Mirror, origin: str, source: Source) -> bytes:
     """The head that the log serves, after it became the pending one if it is newer."""
     log = TiledLog(source)
     note = log.checkpoint_bytes()
-    keys = next((log.keys for log in mirror.watched() if log.origin == origin), ())
+    keys = mirror.keys(origin)
     checkpoint, _ = open_checkpoint(note, keys, origin)
     pending = mirror.pending(origin)
     old = pending[0] if pending is not None else Checkpoint(origin, 0, tree.EMPTY_ROOT)

@@ -72,7 +72,7 @@ class Followers:
         while not self._stop.is_set():
             try:
                 settings = self._mirror.settings(origin)
-                if not settings.source or origin not in {log.origin for log in self._mirror.watched()}:
+                if not settings.source or not self._mirror.keys(origin):
                     return
                 checks = self._signatures() if settings.signatures else None
                 follow_once(self._mirror, origin, signatures=checks, progress=self._progress)

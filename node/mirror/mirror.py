@@ -34,7 +34,7 @@ from ...ledger.witness import (
     Witness,
     parse_add_checkpoint_request,
 )
-from ...schemas.errors import EvidenceError, SetupError
+from ...schemas.errors import EvidenceError, SetupError, UsageError
 from .copy import Copy
 from .directory import LOGS, PENDING, STATE, LogSettings, MirrorConfig, read_config, read_keys, read_log, write_log
 
@@ -93,7 +93,8 @@ class Mirror:
             self._allow(log.origin, log.keys)
 
     def _allow(self, origin: str, keys: Sequence[VerifierKey]) -> None:
-        known = {log.origin: log.keys for log in self._cosigned.logs()}.get(origin)
+        log = self._cosigned.log(origin)
+        known = None if log is None else log.keys
         if keys and known and known != tuple(keys):
             self._cosigned.change_keys(origin, keys)
         elif keys and not known:
@@ -136,6 +137,11 @@ class Mirror:
     def watched(self) -> list[WatchedLog]:
         """The logs that are mirrored now, with their newest pending heads."""
         return [log for log in self._heads.logs() if log.keys]
+
+    def keys(self, origin: str) -> tuple[VerifierKey, ...]:
+        """The keys of a log that is mirrored now; empty for every other."""
+        log = self._heads.log(origin)
+        return () if log is None else log.keys
 
     def origins(self) -> list[str]:
         """The origins of every log ever mirrored."""
@@ -200,7 +206,7 @@ class Mirror:
             checkpoint = Checkpoint.parse(parsed.text)
         except EvidenceError:
             return
-        known = next((log for log in self.logs() if log.origin == checkpoint.origin), None)
+        known = self._cosigned.log(checkpoint.origin)
         if known is not None and (
             checkpoint.size > known.size or (checkpoint.size == known.size and checkpoint.root != known.root)
         ):
@@ -233,7 +239,10 @@ class Mirror:
 
     def head(self, origin: str) -> WatchedLog:
         """The last head that this mirror cosigned: size 0 before the first."""
-        return next(log for log in self.logs() if log.origin == origin)
+        found = self._cosigned.log(origin)
+        if found is None:
+            raise UsageError(f"{origin} is not mirrored")
+        return found
 
     def cosigned_note(self, origin: str) -> bytes:
         """The last head that this mirror cosigned, with the log's and its own signatures; b"" before the first."""
