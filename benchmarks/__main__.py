@@ -23,6 +23,7 @@ QUICK = {
     "race": ("benchmarks.ledger.race",),
     "wrap-overhead": ("benchmarks.ledger.wrap_overhead",),
     "witness": ("benchmarks.node.witness",),
+    "mirror": ("benchmarks.node.mirror",),
     "copies": ("benchmarks.attribution.copies",),
     "faces": ("benchmarks.attribution.faces",),
 }

@@ -71,7 +71,8 @@ class Mirror:
             self._cosigned = opened.enter_context(
                 Witness(self.config.name, self.signers, folder / STATE, guard=self.config.guard)
             )
-            self._level()
+            for log in self._heads.logs():
+                self._level(log)
             opened.pop_all()
 
     def close(self) -> None:
@@ -87,10 +88,24 @@ class Mirror:
     ) -> None:
         self.close()
 
-    def _level(self) -> None:
-        """After a kill between two commits: both states know the same logs."""
-        for log in self._heads.logs():
-            self._allow(log.origin, log.keys)
+    def _level(self, log: WatchedLog) -> None:
+        """After a kill between two commits, or a restored `pending.db`: both know the log, and no head is pending that
+        is smaller than the cosigned one.
+        """
+        self._allow(log.origin, log.keys)
+        ours = self._cosigned.log(log.origin)
+        if ours is None or not log.keys or ours.size <= log.size:
+            return
+        copy = self.copy(log.origin)
+        with copy.lock:
+            same = copy.root(log.size) == log.root and copy.root(ours.size) == ours.root
+            proof = copy.consistency(log.size, ours.size) if same else []
+        outcome = self._heads.add_checkpoint(log.size, proof, self.cosigned_note(log.origin))
+        if not isinstance(outcome, Cosigned):
+            raise SetupError(
+                f"{self.folder / PENDING} knows size {log.size} of {log.origin}, {self.folder / STATE} cosigned size "
+                f"{ours.size}, and the copy does not join them: was one of them another mirror's?"
+            )
 
     def _allow(self, origin: str, keys: Sequence[VerifierKey]) -> None:
         log = self._cosigned.log(origin)

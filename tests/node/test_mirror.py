@@ -25,7 +25,7 @@ from plausible.ledger.storage.archive import dated_by, kept_sizes
 from plausible.ledger.storage.disk import StorageBroken
 from plausible.node.mirror import follow
 from plausible.node.mirror.archive import keep_archive
-from plausible.node.mirror.directory import STATE, LogSettings, locked, make
+from plausible.node.mirror.directory import PENDING, STATE, LogSettings, locked, make
 from plausible.node.mirror.follow import follow_once, open_source
 from plausible.node.mirror.index import sign_index
 from plausible.node.mirror.mirror import Mirror
@@ -364,6 +364,18 @@ def test_files_that_a_power_cut_took_are_noticed_and_made_anew(folder: Path, log
     assert pull(folder) == 1005
     with Mirror(folder) as mirror:
         check_served(mirror, log, 1005)
+
+
+def test_a_restored_list_of_pending_heads_is_brought_forward(folder: Path, log: Grower, tmp_path: Path) -> None:
+    log.grow(3)
+    pull(folder)
+    shutil.copy(folder / PENDING, tmp_path / "old.db")
+    log.grow(3)
+    pull(folder)
+    shutil.copy(tmp_path / "old.db", folder / PENDING)
+    with Mirror(folder) as mirror:
+        pending = mirror.pending(LOG.name)
+        assert pending is not None and pending[0].size == 6
 
 
 def test_a_restored_state_is_not_opened(folder: Path, log: Grower, tmp_path: Path) -> None:
