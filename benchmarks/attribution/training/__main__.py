@@ -1,0 +1,77 @@
+"""Train 000's auto-encoder pairs or 004's MNIST GANs and write them as model folders: see the package's docstring."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+from plausible.attribution.generators import Generator, check_generator, save_model_folder
+from plausible.schemas import jcs
+
+from benchmarks.attribution.training import autoencoders, gans
+from benchmarks.data import mnist
+
+
+def main() -> int:
+    """Print one line a generator; with --json one document."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["autoencoders", "gans"])
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, help="fewer than the paper's")
+    parser.add_argument("--width", type=int, help="gans: channels of the generator, other than the published")
+    parser.add_argument("--paper-rate", action="store_true", help="gans: Adam 0.1, as 004 prints")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="gans: where to train")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = _autoencoders(options) if options.what == "autoencoders" else _gans(options)
+    if options.json is not None:
+        options.json.write_text(json.dumps({"trained": rows, "torch": torch.__version__, **_plain(options)}, indent=1))
+    return 0
+
+
+def _plain(options: argparse.Namespace) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+
+
+def _autoencoders(options: argparse.Namespace) -> list[dict[str, Any]]:
+    pictures, labels = mnist()
+    recipe = autoencoders.Recipe()
+    recipe = replace(recipe, steps=options.steps or recipe.steps)
+    rows: list[dict[str, Any]] = []
+    for pair in get_args(autoencoders.Pair):
+        both = autoencoders.train_pair(pair, pictures, labels, recipe, seed=options.seed)
+        for side, trained in zip("ab", both, strict=True):
+            rows.append(_saved(trained.generator(f"{pair}-{side}"), options.out, {"loss": trained.loss}))
+    return rows
+
+
+def _gans(options: argparse.Namespace) -> list[dict[str, Any]]:
+    pictures, _ = mnist()
+    rows: list[dict[str, Any]] = []
+    for family, usual in (gans.PAPER if options.paper_rate else gans.HEALTHY).items():
+        recipe = replace(usual, steps=options.steps or usual.steps, width=options.width)
+        trained = gans.train(family, pictures, recipe, seed=options.seed, device=options.device)
+        losses = {"generator_loss": trained.generator_loss, "discriminator_loss": trained.discriminator_loss}
+        rows.append(_saved(trained.generator, options.out, losses))
+    return rows
+
+
+def _saved(generator: Generator, out: Path, numbers: dict[str, float]) -> dict[str, Any]:
+    name, manifest = generator.name, generator.manifest
+    config, sampling = (cast("dict[str, Any]", jcs.unwrap_value(manifest[key])) for key in ("config", "sampling"))
+    save_model_folder(out / name, name, generator.module, manifest["architecture"], config, sampling)
+    notes = check_generator(generator)
+    print(name, generator.digest, *(f"{key} {value:.5f}" for key, value in numbers.items()), *notes, flush=True)
+    return {"name": name, "digest": generator.digest, **numbers, "notes": notes}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
