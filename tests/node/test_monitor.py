@@ -268,18 +268,19 @@ def test_a_look_that_takes_too_long_says_so_and_the_next_goes_on(tmp_path: Path)
     assert seen == [1024, 2048] and setting.outcomes[0].size == 2500
 
 
-def test_a_signer_who_lies_at_every_look_fills_no_disk(tmp_path: Path) -> None:
+def test_a_signer_who_lies_at_every_look_fills_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plausible.node.monitor.watch.MAX_STANDING", 3)
     setting = Setting(tmp_path, mirrors=("../mirror",))
     setting.make(index=True)
     log, chain = grown(tmp_path / "log", 4)
     mirror = FalseLog(tmp_path / "mirror")
-    for _ in range(20):
+    for _ in range(5):
         log.grow(chain.leaves(1))
         log.index()
         mirror.grow(log.leaves[len(mirror.leaves) :])
         mirror.index(MIRROR_INDEX, lie=True)
         assert setting.look() == 1
-    assert len(setting.files()) == 16 and setting.outcomes[0].size == 24
+    assert len(setting.files()) == 3 and setting.outcomes[0].size == 9
 
 
 def test_a_person_lifts_what_stands(tmp_path: Path) -> None:
