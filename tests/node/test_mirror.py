@@ -72,7 +72,7 @@ def check_served(mirror: Mirror, log: Grower, size: int) -> None:
     assert list(copy.entries(0, size, size)) == list(original.entries(0, size, size))
 
 
-@pytest.mark.parametrize("steps", [[1, 1, 254, 1, 300, 0, 7], [30_000, 5], [256, 256]])
+@pytest.mark.parametrize("steps", [[1, 1, 254, 1, 300, 0, 7], [9_000, 5], [256, 256]])
 def test_a_growing_log_is_followed(folder: Path, log: Grower, steps: list[int]) -> None:
     for step in steps:
         size = log.grow(step)
@@ -341,7 +341,7 @@ def test_after_a_failed_flush_nothing_is_cosigned(folder: Path, log: Grower, mon
 
 def test_a_kill_in_the_middle_costs_nothing(folder: Path, log: Grower) -> None:
     """SIGKILL at several moments of one long catch-up; each start goes on, and the copy is the log in the end."""
-    size = log.grow(40_000)
+    size = log.grow(24_000)
     copy = folder / "logs" / HASH / "public"
     for part in (1, 3):
         with running(folder) as (_, process):
