@@ -11,6 +11,7 @@ from __future__ import annotations
 import binascii
 import functools
 import re
+from dataclasses import dataclass
 
 from ...schemas.envelope import IN_TOTO_TYPE
 from ...schemas.errors import EvidenceError
@@ -31,26 +32,73 @@ def _text(value: str) -> bytes:
 
 _ENVELOPE = re.compile(
     rb'\{"payload":"([A-Za-z0-9+/]+={0,2})","payloadType":"' + _text(IN_TOTO_TYPE) + rb'","signatures":'
-    rb'\[\{"keyid":"([0-9a-f]{8})","sig":"[A-Za-z0-9+/]{85}[AQgw]=="\}\]\}'
+    rb'\[\{"keyid":"([0-9a-f]{8})","sig":"([A-Za-z0-9+/]{85}[AQgw]==)"\}\]\}'
 )
 _STATEMENT = re.compile(
     rb'\{"_type":"' + _text(STATEMENT_TYPE) + rb'","predicate":\{"commitment":"sha256:' + _HEX + rb'","draw":' + _NUMBER
-    + rb',"header":\{"author":"([!#-*,-\[\]-~]{1,200}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44})","chain":"[0-9a-f]{32}","prev":"'
-    rb'(sha256:' + _HEX + rb')","seq":' + _NUMBER + rb',"time":"([0-9T:.Z-]{27})"\},"model":"sha256:' + _HEX
-    + rb'"\},"predicateType":"' + _text(GENERATION) + rb'","subject":\[\{"digest":\{"plausiblePixels1":"(' + _HEX
-    + rb')"\},"name":"pixels"\}(?:,\{"digest":\{"sha256":"(' + _HEX + rb')"\},"name":"file"\})?\]\}'
+    +
+    rb',"header":\{"author":"([!#-*,-\[\]-~]{1,200}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44})","chain":"([0-9a-f]{32})","prev":"'
+    rb'(sha256:' + _HEX + rb')","seq":' + _NUMBER + rb',"time":"([0-9T:.Z-]{27})"\},"model":"sha256:' + _HEX +
+    rb'"\},"predicateType":"' + _text(GENERATION) + rb'","subject":\[\{"digest":\{"plausiblePixels1":"(' + _HEX +
+    rb')"\},"name":"pixels"\}(?:,\{"digest":\{"sha256":"(' + _HEX + rb')"\},"name":"file"\})?\]\}'
 )  # fmt: skip
 _NO_PREVIOUS = NO_PREVIOUS.encode()
 
 
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """A generation as read: what `parse_entry` would give, its signature (64 bytes over `payload`) not verified."""
+
+    payload: bytes
+    signature: bytes
+    author: str
+    chain: str
+    seq: int
+    prev: bytes
+    time: str
+    draw: int
+    pixels: bytes
+    file: bytes | None
+
+
 def usual_generation(leaf: bytes) -> tuple[bytes, bytes | None] | None:
     """(pixel digest, file digest or None) of a generation in its usual form; None: `parse_entry` must say."""
+    found = _read(leaf)
+    if found is None:
+        return None
+    *_, pixels, file = found[2].groups()
+    return bytes.fromhex(pixels.decode("ascii")), None if file is None else bytes.fromhex(file.decode("ascii"))
+
+
+def read_usual(leaf: bytes) -> Usual | None:
+    """All of a generation in its usual form; None: `parse_entry` must say."""
+    found = _read(leaf)
+    if found is None:
+        return None
+    payload, signature, statement = found
+    draw, author, chain, previous, seq, time, pixels, file = statement.groups()
+    return Usual(
+        payload,
+        binascii.a2b_base64(signature),
+        author.decode("ascii"),
+        chain.decode("ascii"),
+        int(seq),
+        bytes.fromhex(previous[7:].decode("ascii")),
+        time.decode("ascii"),
+        int(draw),
+        bytes.fromhex(pixels.decode("ascii")),
+        None if file is None else bytes.fromhex(file.decode("ascii")),
+    )
+
+
+def _read(leaf: bytes) -> tuple[bytes, bytes, re.Match[bytes]] | None:
+    """(payload, signature in base64, the statement's match) of what the patterns match and the profile accepts."""
     if len(leaf) > _LARGEST:
         return None
     envelope = _ENVELOPE.fullmatch(leaf)
     if envelope is None:
         return None
-    encoded, keyid = envelope.groups()
+    encoded, keyid, signature = envelope.groups()
     try:
         payload = binascii.a2b_base64(encoded)
     except binascii.Error:
@@ -60,7 +108,7 @@ def usual_generation(leaf: bytes) -> tuple[bytes, bytes | None] | None:
     statement = _STATEMENT.fullmatch(payload)
     if statement is None:
         return None
-    draw, author, previous, seq, time, pixels, file = statement.groups()
+    draw, author, _, previous, seq, time, _, _ = statement.groups()
     if int(draw) > MAX_SAFE_INTEGER or int(seq) > MAX_SAFE_INTEGER or (seq == b"0") != (previous == _NO_PREVIOUS):
         return None
     if _key_id(author) != keyid:
@@ -69,7 +117,7 @@ def usual_generation(leaf: bytes) -> tuple[bytes, bytes | None] | None:
         parse_time(time.decode("ascii"))
     except EvidenceError:
         return None
-    return bytes.fromhex(pixels.decode("ascii")), None if file is None else bytes.fromhex(file.decode("ascii"))
+    return payload, signature, statement
 
 
 @functools.lru_cache(maxsize=256)
@@ -82,4 +130,4 @@ def _key_id(author: bytes) -> bytes | None:
     return key.key_id.hex().encode() if key.kind == ED25519 else None
 
 
-__all__ = ["usual_generation"]
+__all__ = ["Usual", "read_usual", "usual_generation"]

@@ -2,6 +2,7 @@
 
 directory   what a log keeps in its folder: settings, keys, policy, allowlist
 allowlist   whose entries are taken: authors.txt, read anew when it changes
+admission   an entry before it is taken: form, signature, what its place depends on
 chains      state.db: the authors' chains beside the log, and one transaction that takes entries into both
 fairness    the bounded queue in front of it, a turn for each author
 keeper      the thread: requests, one durable commit for many, heads, cosignatures

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...ledger.config import LAYOUT_VERSION
-from ...ledger.entries.entry import Entry, parse_entry
-from ...ledger.keys.keyhistory import KEY_KINDS, KeyHistory
+from ...ledger.entries.entry import parse_entry
+from ...ledger.keys.keyhistory import KeyHistory
 from ...ledger.storage import pieces
 from ...ledger.storage.database import Database
 from ...ledger.storage.store import LOG_DDL, Head, LogStore, insert_log
-from ...schemas.text import parse_digest
+from .admission import Candidate
 
 CHAINS_DDL = f"""{LOG_DDL};
 CREATE TABLE chain (
@@ -108,7 +108,7 @@ class _Steps:
 
     chain: Chain
     first: int
-    entries: list[Entry] = field(default_factory=list["Entry"])
+    entries: list[Candidate] = field(default_factory=list["Candidate"])
     draws: set[int] = field(default_factory=set[int])
 
 
@@ -132,17 +132,16 @@ class Acceptance:
         """(leaf, hash) of what was taken so far."""
         self.history = history
 
-    def take(self, entries: Sequence[Entry]) -> Taken | OutOfStep | Refused:
+    def take(self, entries: Sequence[Candidate]) -> Taken | OutOfStep | Refused:
         """Take entries of one chain in their order, all of them or none. Their signatures are the caller's."""
-        header = entries[0].header
-        key = header.author, header.chain
+        key = entries[0].author, entries[0].chain
         chain = self.chains.get(key) or self._before.get(key) or self._read(*key)
         steps = _Steps(chain, self._first + len(self.rows))
         positions: list[int] = []
         for entry in entries:
-            if (entry.header.author, entry.header.chain) != key:
+            if (entry.author, entry.chain) != key:
                 return Refused(422, "the entries of one request are of one author and one chain")
-            seq = entry.header.seq
+            seq = entry.seq
             if seq <= steps.chain.seq:
                 position = self._place(steps, seq)
                 if self._hash(steps, position) != entry.leaf_hash:
@@ -156,27 +155,25 @@ class Acceptance:
         self._apply(key, steps)
         return Taken(tuple(positions), len(steps.entries))
 
-    def _next(self, steps: _Steps, entry: Entry) -> str | Refused | None:
+    def _next(self, steps: _Steps, entry: Candidate) -> str | Refused | None:
         """Take the entry into `steps`; else why it is out of step, or refused."""
-        header, chain = entry.header, steps.chain
-        if header.seq != chain.seq + 1:
-            return f"seq {header.seq} does not follow {chain.seq}" if chain.seq >= 0 else "a chain begins with seq 0"
-        if parse_digest(header.prev) != chain.leaf:
-            return f"prev of seq {header.seq} is not the hash of the entry before it"
-        if header.time < chain.time:
-            return Refused(422, f"seq {header.seq} was accepted before its predecessor")
-        if self.history.counts_no_more(header.author, steps.first + len(steps.entries)):
-            return Refused(403, f"the key of {entry.author.name} was revoked in this log")
-        generation = entry.generation
-        highest = chain.highest
-        if generation is not None:
-            draw = generation.draw
+        chain = steps.chain
+        if entry.seq != chain.seq + 1:
+            return f"seq {entry.seq} does not follow {chain.seq}" if chain.seq >= 0 else "a chain begins with seq 0"
+        if entry.prev != chain.leaf:
+            return f"prev of seq {entry.seq} is not the hash of the entry before it"
+        if entry.time < chain.time:
+            return Refused(422, f"seq {entry.seq} was accepted before its predecessor")
+        if self.history.counts_no_more(entry.author, steps.first + len(steps.entries)):
+            return Refused(403, "the key of this author was revoked in this log")
+        draw, highest = entry.draw, chain.highest
+        if draw is not None:
             if draw in steps.draws or (draw <= highest and self._used(chain.id, draw)):
                 return Refused(422, f"draw {draw} of this chain was used before")
             steps.draws.add(draw)
             highest = max(highest, draw)
         steps.entries.append(entry)
-        steps.chain = replace(chain, seq=header.seq, leaf=entry.leaf_hash, time=header.time, highest=highest)
+        steps.chain = replace(chain, seq=entry.seq, leaf=entry.leaf_hash, time=entry.time, highest=highest)
         return None
 
     def _apply(self, key: tuple[str, str], steps: _Steps) -> None:
@@ -193,16 +190,16 @@ class Acceptance:
             self._db.execute(
                 "UPDATE chain SET seq = ?, leaf = ?, time = ? WHERE id = ?", (last.seq, last.leaf, last.time, number)
             )
-        places = [(number, entry.header.seq, steps.first + n) for n, entry in enumerate(steps.entries)]
+        places = [(number, entry.seq, steps.first + n) for n, entry in enumerate(steps.entries)]
         self._db.executemany("INSERT INTO place (chain, seq, position) VALUES (?, ?, ?)", places)
         self._db.executemany("INSERT INTO draw (chain, draw) VALUES (?, ?)", [(number, d) for d in steps.draws])
         self.chains[key] = replace(last, id=number)
         self.rows += [(entry.leaf, entry.leaf_hash) for entry in steps.entries]
-        about_keys = [(place[2], entry) for place, entry in zip(places, steps.entries, strict=True)]
-        about_keys = [(position, entry) for position, entry in about_keys if entry.kind in KEY_KINDS]
-        if about_keys:
+        about_keys = [(place[2], entry.about_keys) for place, entry in zip(places, steps.entries, strict=True)]
+        if any(entry is not None for _, entry in about_keys):
             self.history = copy.deepcopy(self.history)  # the store's stays as it is until this is committed
-            for position, entry in about_keys:
+        for position, entry in about_keys:
+            if entry is not None:
                 self.history.pass_by(position, entry)
                 self._db.execute("INSERT INTO key_entry (position, leaf) VALUES (?, ?)", (position, entry.leaf))
 

@@ -19,10 +19,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from ...ledger.entries.entry import Entry, parse_entry
 from ...ledger.storage.disk import StorageBroken, StorageFull
 from ...ledger.writing.witnessed import WitnessedLog
 from ...schemas.errors import EvidenceError, PlausibleError, PolicyError, SetupError
+from .admission import Candidate, read_candidate
 from .allowlist import Allowlist
 from .chains import ChainStore, OutOfStep, Refused, Taken
 from .fairness import FairQueue
@@ -224,7 +224,7 @@ class Keeper:
         live = [request for request in requests if request.answer.set_running_or_notify_cancel()]
         if not live or self._broken is not None or self._witnessed_log.held is not None:
             return
-        checked: list[tuple[Request, list[Entry]]] = []
+        checked: list[tuple[Request, list[Candidate]]] = []
         refused: list[tuple[Request, Outcome | Unavailable]] = []
         for request in live:
             found = self._check(request)
@@ -264,18 +264,18 @@ class Keeper:
         except RuntimeError:  # the event loop is closed: nobody waits there any more
             give()
 
-    def _check(self, request: Request) -> list[Entry] | Refused:
+    def _check(self, request: Request) -> list[Candidate] | Refused:
         """The entries of a request, their form and signatures verified."""
-        entries: list[Entry] = []
+        entries: list[Candidate] = []
         for number, leaf in enumerate(request.leaves):
             where = f"entry {number}: " if request.count > 1 else ""
             try:
-                entry = parse_entry(leaf)
+                entry = read_candidate(leaf)
             except EvidenceError as error:
                 return Refused(400, f"{where}{error}")
             try:
-                author = self._allowlist.check(entry.header.author, self._witnessed_log.accepted, self._origin)
-                entry.envelope.verify(author.key)
+                author = self._allowlist.check(entry.author, self._witnessed_log.accepted, self._origin)
+                entry.verify(author.key)
             except (EvidenceError, PolicyError) as error:
                 return Refused(403, f"{where}{error}")
             entries.append(entry)

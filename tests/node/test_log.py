@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
+import random
 import signal
 import threading
 import time
@@ -18,10 +20,11 @@ from plausible.ledger.entries.entry import parse_entry, sign_entry, verify_entry
 from plausible.ledger.fsck import check_log
 from plausible.ledger.merkle.reader import DirectorySource, TiledLog
 from plausible.ledger.merkle.tree import hash_leaf
-from plausible.ledger.notes.note import COSIGNATURE_ED25519, SignerKey
+from plausible.ledger.notes.note import COSIGNATURE_ED25519, ED25519, SignerKey
 from plausible.ledger.notes.proof import TlogProof, verify_proof
 from plausible.ledger.storage.disk import StorageBroken, StorageFull
 from plausible.node.client import HttpSource
+from plausible.node.log.admission import read_candidate
 from plausible.node.log.allowlist import Allowlist
 from plausible.node.log.chains import ChainStore, OutOfStep, Refused, Taken
 from plausible.node.log.directory import LogConfig, make, open_log
@@ -32,7 +35,7 @@ from plausible.node.log.requests import claimed_key, read_batch, read_chain_head
 from plausible.schemas.errors import EvidenceError, PolicyError, SetupError, UsageError
 from plausible.schemas.receipt import Receipt
 from plausible.schemas.statement import AuthorRevocationStatement, Header
-from plausible.schemas.text import digest_text
+from plausible.schemas.text import digest_text, parse_digest
 
 from tests.node.log_process import ANNA, BERT, ORIGIN, STRANGER, MadeChain, bundle, make_log, policy_of, running
 from tests.node.test_cosigning import nodes, policy, until
@@ -487,6 +490,46 @@ def test_making_and_settings(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="log-init"):
         LogConfig.read(tmp_path)
     assert (folder / "keys" / "log.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_candidate_is_what_the_parsers_say() -> None:
+    """The quick way in accepts nothing that the profile refuses, and reads the same from what it accepts."""
+    chain = MadeChain(ANNA)
+    leaves = [*chain.several(3), MadeChain(SignerKey("\u00e9.example", ED25519, bytes(range(32)))).next()]
+    rng = random.Random(7)
+    mutated = [
+        leaf[:at] + bytes([rng.randrange(256)]) + leaf[at + 1 :] for leaf in leaves for at in range(0, len(leaf), 9)
+    ]
+    for leaf in leaves:
+        value = json.loads(leaf)
+        payload = base64.b64decode(value["payload"])
+        for at in range(0, len(payload), 5):
+            changed = payload[:at] + bytes([rng.randrange(32, 127)]) + payload[at + 1 :]
+            value["payload"] = base64.b64encode(changed).decode()
+            mutated.append(json.dumps(value, separators=(",", ":"), sort_keys=True).encode())
+    accepted = 0
+    for leaf in [*leaves, *mutated]:
+        try:
+            entry = parse_entry(leaf)
+        except EvidenceError:
+            with pytest.raises(EvidenceError):
+                read_candidate(leaf)
+            continue
+        accepted += 1
+        found, header, generation = read_candidate(leaf), entry.header, entry.generation
+        assert generation is not None
+        assert (found.author, found.chain, found.seq, found.time) == (
+            header.author, header.chain, header.seq, header.time,
+        )  # fmt: skip
+        assert (found.prev, found.draw) == (parse_digest(header.prev), generation.draw)
+        assert (found.leaf_hash, found.payload) == (entry.leaf_hash, entry.envelope.payload)
+        assert found.signature == entry.envelope.signature
+        if leaf in leaves:
+            found.verify(entry.author)
+        else:
+            with pytest.raises(EvidenceError):
+                found.verify(entry.author)
+    assert accepted > len(leaves)
 
 
 def test_bodies_are_read_strictly() -> None:
