@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LINKS := build/typing/plausible
 ROOMS := schemas ledger attribution node cli
 
-.PHONY: help install faces demo test test-long check format bench bench-ledger bench-node faults fuzz wheel clean
+.PHONY: help install faces demo test test-long check format bench bench-ledger bench-node faults fuzz fuzz-node wheel clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -64,6 +64,9 @@ faults: $(STAMP) ## the crash matrix: each file-system call of a writer fails on
 
 fuzz: $(STAMP)   ## 100,000 mutated inputs for every parser of what others made; long
 	$(PY) -m benchmarks.ledger.fuzz
+
+fuzz-node: $(STAMP) ## 100,000 mutated bodies or requests for every kind of endpoint of running services; long
+	$(PY) -m benchmarks.node.fuzz
 
 # pymerkle is GPL: an environment of its own, another process, never a dependency
 PEERS := build/peers

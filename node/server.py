@@ -88,12 +88,8 @@ def answer_file(source: Source, path: str) -> Response:
 
 def create_app(folder: Path) -> FastAPI:
     """The application for a ledger or its `public/` folder. Needs the `node` extra (`SetupError` names it)."""
-    try:
-        from fastapi import FastAPI
-    except ImportError:
-        raise SetupError("serving needs FastAPI: pip install 'plausible-deniability[node]'") from None
     source = DirectorySource(public_folder(folder))
-    app = FastAPI(title="plausible log", docs_url=None, redoc_url=None, openapi_url=None)
+    app = serving.application("plausible log")
 
     policy = _own_policy(folder)
 

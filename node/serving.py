@@ -13,12 +13,14 @@ import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from ..schemas.errors import PlausibleError, SetupError
 from .observing import observe
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.types import ASGIApp
@@ -31,8 +33,36 @@ DRAIN_SECONDS = 30
 _EXTRA = "pip install 'plausible-deniability[node]'"
 
 
+def application(title: str, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None) -> FastAPI:
+    """An application without routes; 404 and 405 are sentences, and no path is another one's.
+
+    `SetupError` names the `node` extra if it is missing.
+    """
+    try:
+        from fastapi import FastAPI
+    except ImportError:
+        raise SetupError(f"a node needs FastAPI: {_EXTRA}") from None
+    from starlette.exceptions import HTTPException
+
+    async def refused(_request: Request, error: Exception) -> Response:
+        status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
+        return text_answer(status, "not found" if status == 404 else f"refused: {status}", **(headers or {}))
+
+    app = FastAPI(
+        title=title,
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.add_exception_handler(HTTPException, refused)
+    return app
+
+
 class BodyRefused(Exception):  # noqa: N818  an answer, not a fault of ours
-    """A request body that is not read to its end; `status` is 413 or 408."""
+    """A request body that is not read to its end; `status` is 413, 408, or 400 if the client went away."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -41,6 +71,8 @@ class BodyRefused(Exception):  # noqa: N818  an answer, not a fault of ours
 
 async def read_body(request: Request, limit: int, *, seconds: float = BODY_SECONDS) -> bytes:
     """The body, of at most `limit` bytes, read within `seconds`; else `BodyRefused`."""
+    from starlette.requests import ClientDisconnect
+
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > limit:
         raise BodyRefused(413, f"a body here has at most {limit} bytes")
@@ -53,6 +85,8 @@ async def read_body(request: Request, limit: int, *, seconds: float = BODY_SECON
                     raise BodyRefused(413, f"a body here has at most {limit} bytes")
     except TimeoutError:
         raise BodyRefused(408, f"the body did not arrive within {seconds:g} seconds") from None
+    except ClientDisconnect:  # nobody reads the answer, but it is no fault of ours that should fill the operator's log
+        raise BodyRefused(400, "the request ends before its body") from None
     return bytes(data)
 
 
@@ -131,6 +165,7 @@ def run(
             observe(app),
             http=_timed_protocol(head_seconds),
             log_config=None,
+            log_level="error",  # a line for each malformed request would let strangers fill the operator's disk
             access_log=False,
             server_header=False,
             limit_concurrency=CONNECTIONS,
@@ -202,6 +237,14 @@ def _timed_protocol(seconds: float) -> type[asyncio.Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_clock()
             super().connection_lost(exc)
+
+        def send_400_response(self, msg: str) -> None:
+            super().send_400_response(msg)
+            cycle = self.cycle
+            if cycle and not cycle.response_complete:  # there is none before the first request
+                # a body that stops being HTTP while it is read: the application's answer must not follow this one
+                cycle.disconnected = True
+                cycle.message_event.set()
 
         def _stop_clock(self) -> None:
             if self._clock is not None:

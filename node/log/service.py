@@ -28,9 +28,9 @@ from ...ledger.merkle.tiles import MAX_ENTRY_BYTES
 from ...ledger.notes.checkpoint import Checkpoint
 from ...ledger.notes.note import Note
 from ...ledger.notes.proof import make_proof
-from ...schemas.errors import EvidenceError, PlausibleError, SetupError
+from ...schemas.errors import EvidenceError, PlausibleError
 from ..server import SHORT, answer_file
-from ..serving import BODY_SECONDS, BodyRefused, read_body, route
+from ..serving import BODY_SECONDS, BodyRefused, application, read_body, route
 from ..serving import text_answer as answer
 from .chains import OutOfStep, Refused
 from .directory import OpenLog
@@ -56,11 +56,6 @@ STRANGER_SECONDS = 0.5
 
 def create_app(log: OpenLog, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
     """The application of an open log. Needs the `node` extra (`SetupError` names it). Closing it drains the queue."""
-    try:
-        from fastapi import FastAPI
-    except ImportError:
-        raise SetupError("a log needs FastAPI: pip install 'plausible-deniability[node]'") from None
-
     keeper, held = log.keeper, 0
     reader = TiledLog(DirectorySource(log.public))
     readiness = Readiness(log)
@@ -74,9 +69,7 @@ def create_app(log: OpenLog, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
         await asyncio.to_thread(keeper.close)
         sys.setswitchinterval(before)
 
-    app = FastAPI(
-        title="plausible log", version="1", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
-    )
+    app = application("plausible log", lifespan)
 
     def unavailable(error: PlausibleError) -> Response:
         return answer(503, f"not taken: {error}", **_AGAIN)

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 
 from ...ledger.merkle.reader import DirectorySource
 from ...ledger.witness import MAX_REQUEST_BYTES
-from ...schemas.errors import PlausibleError, SetupError
+from ...schemas.errors import PlausibleError
 from ..server import answer_file
-from ..serving import posting, route, text_answer
+from ..serving import application, posting, route, text_answer
 from ..witness.committer import RETRY_SECONDS, Committer
 from .followers import POLL_SECONDS, Followers
 from .mirror import Mirror
@@ -90,11 +90,6 @@ class Uploads:
 def create_app(mirror: Mirror, *, poll_seconds: float | None = POLL_SECONDS) -> FastAPI:
     """The application of one mirror. Needs the `node` extra (`SetupError` names it). Without `poll_seconds` no log is
     followed."""
-    try:
-        from fastapi import FastAPI
-    except ImportError:
-        raise SetupError("a mirror needs FastAPI: pip install 'plausible-deniability[node]'") from None
-
     copies = Copies(mirror)
     followers = None if poll_seconds is None else Followers(mirror, poll_seconds)
 
@@ -109,9 +104,7 @@ def create_app(mirror: Mirror, *, poll_seconds: float | None = POLL_SECONDS) -> 
             await asyncio.to_thread(followers.close)
         await asyncio.to_thread(committer.close)
 
-    app = FastAPI(
-        title="plausible mirror", version="1", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
-    )
+    app = application("plausible mirror", lifespan)
 
     async def sign_subtree(body: bytes) -> Response:
         if not mirror.signs_subtrees:

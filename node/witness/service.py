@@ -19,8 +19,8 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from ...ledger.witness import MAX_REQUEST_BYTES, Witness
-from ...schemas.errors import PlausibleError, SetupError
-from ..serving import BODY_SECONDS, posting, text_answer
+from ...schemas.errors import PlausibleError
+from ..serving import BODY_SECONDS, application, posting, text_answer
 from .committer import QUEUE, Committer
 
 if TYPE_CHECKING:
@@ -48,11 +48,6 @@ class Origins:
 
 def create_app(witness: Witness, *, queue: int = QUEUE, body_seconds: float = BODY_SECONDS) -> FastAPI:
     """The application of one witness. Needs the `node` extra (`SetupError` names it). Closing it drains the queue."""
-    try:
-        from fastapi import FastAPI
-    except ImportError:
-        raise SetupError("a witness needs FastAPI: pip install 'plausible-deniability[node]'") from None
-
     committer = Committer(witness, limit=queue)
     origins = Origins(witness)
 
@@ -61,9 +56,7 @@ def create_app(witness: Witness, *, queue: int = QUEUE, body_seconds: float = BO
         yield
         await asyncio.to_thread(committer.close)
 
-    app = FastAPI(
-        title="plausible witness", version="1", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
-    )
+    app = application("plausible witness", lifespan)
 
     async def sign_subtree(body: bytes) -> Response:
         if not witness.signs_subtrees:
