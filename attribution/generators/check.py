@@ -19,6 +19,8 @@ DRAWS = 4
 MAX_EXCESS = 0.1
 """Mean distance beyond the output range, in spans, above which the range is not this generator's. A picture of unit
 normal samples on [-1, 1], as an untrained network without a final tanh makes, has 0.08."""
+UPPER_HALF = 0.499
+"""Sigmoid pictures under the range [-1, 1] of a tanh lie above the middle of it."""
 MAX_BATCH_LEVELS = 2
 """Kernels of another batch size may round a sample to the next level; more is another picture."""
 
@@ -49,6 +51,10 @@ def check_generator(generator: Generator, *, seed: int = 0) -> tuple[str, ...]:
     notes: list[str] = []
     if unused:
         notes.append(f"{name}: {unused} of {generator.latent.dim} latent numbers had no effect at the latent tried")
+    darkest = float(generator.output.unit(torch.cat(raws).float()).min())
+    if darkest > UPPER_HALF:
+        low, high = generator.output.low, generator.output.high
+        notes.append(f"{name}: its pictures use the upper half of [{low:g}, {high:g}] alone; is that its output range?")
     if all(torch.equal(pictures[0], other) for other in pictures[1:]):
         notes.append(f"{name}: {DRAWS} latents give the same 8-bit picture; nothing can be told from it")
     return tuple(notes)

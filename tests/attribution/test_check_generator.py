@@ -81,6 +81,11 @@ def test_a_wrong_picture_size_is_refused_at_once() -> None:
         generator(module)
 
 
+def test_a_sigmoid_under_the_range_of_a_tanh_is_noted() -> None:
+    (note,) = check_generator(generator(Odd(lambda x: (x + 1) / 2)))
+    assert "upper half of [-1, 1]" in note
+
+
 def test_unused_latent_numbers_are_noted() -> None:
     def half(z: Tensor) -> Tensor:
         return torch.cat([z[:, :3], z[:, 3:] * 0], 1)

@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 import torch
+from plausible.attribution.budget import Budget
 from plausible.attribution.generators import (
     check_generator,
     fresh,
@@ -17,6 +18,7 @@ from plausible.attribution.generators import (
 )
 from plausible.attribution.generators.registry import build
 from plausible.attribution.generators.styled import StyledGenerator
+from plausible.attribution.inversion import invert
 from plausible.attribution.inversion.network import Network
 from plausible.schemas.errors import EvidenceError, UsageError
 
@@ -194,3 +196,13 @@ def test_initial_weights_are_the_familys() -> None:
     weight = module.get_parameter("layers.2.weight")
     assert abs(float(weight.detach().std()) - 1) < 0.1
     assert float(module.get_parameter("layers.2.bias").detach().abs().max()) == 0
+
+
+@pytest.mark.parametrize("name", [name for name in TINY if not name.startswith("style")])
+def test_an_own_picture_is_inverted_to_the_rounding_floor(name: str) -> None:
+    generator = tiny(name)
+    budget = Budget(adam_starts=6, adam_steps=30, lm_starts=3, lm_iterations=30, rounds=3)
+    picture = generator.sample(generator.latent.draw(1, torch.Generator().manual_seed(11)))[0].numpy()
+    [found] = invert(picture, [generator], budget, seed=0)
+    assert found.floors < 2
+    assert generator.latent.objection(torch.from_numpy(found.z)) is None
