@@ -6,6 +6,7 @@ asked here: a mirror believes nobody. Leaves that are no entries are counted and
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 from collections.abc import Sequence
@@ -14,8 +15,9 @@ from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Self
 
-from ...ledger.entries.entry import parse_entry
+from ...ledger.notes.note import VerifierKey
 from ...schemas.errors import EvidenceError, SetupError
+from ..log.admission import read_candidate
 
 _TASK = 256
 """Entries that one process is given at a time."""
@@ -26,15 +28,20 @@ def check_signatures(start: int, leaves: Sequence[bytes]) -> tuple[int, str | No
     entries = 0
     for index, leaf in enumerate(leaves, start):
         try:
-            entry = parse_entry(leaf)
+            entry = read_candidate(leaf)
         except EvidenceError:
             continue
         entries += 1
         try:
-            entry.envelope.verify(entry.author)
+            entry.verify(_key(entry.author))
         except EvidenceError as error:
             return entries, f"entry {index}: {error}"
     return entries, None
+
+
+@functools.lru_cache(maxsize=1024)
+def _key(author: str) -> VerifierKey:
+    return VerifierKey.parse(author)
 
 
 class SignatureCheck:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from plausible.ledger.absence.note import IndexHead, IndexPolicy
 from plausible.ledger.absence.prove import publish, recompute
 from plausible.ledger.contradiction import verify_contradiction
+from plausible.ledger.entries.entry import parse_entry
 from plausible.ledger.merkle.reader import DirectorySource, TiledLog
 from plausible.ledger.merkle.tiles import decode_bundle, encode_bundle
 from plausible.ledger.notes.checkpoint import Checkpoint
@@ -29,7 +31,7 @@ from plausible.node.mirror.directory import PENDING, STATE, LogSettings, locked,
 from plausible.node.mirror.follow import follow_once, open_source
 from plausible.node.mirror.index import sign_index
 from plausible.node.mirror.mirror import Mirror
-from plausible.node.mirror.signatures import SignatureCheck
+from plausible.node.mirror.signatures import SignatureCheck, check_signatures
 from plausible.schemas import jcs
 from plausible.schemas.errors import EvidenceError, PeerError, SetupError, UsageError
 
@@ -314,6 +316,32 @@ def test_a_kept_head_of_another_history_is_proof(folder: Path, log: Grower) -> N
     proof = next((folder / "logs" / HASH / "refused").glob("*.contradiction.json"))
     policy = Policy.parse(f"log {LOG.verifier}\nquorum none\n".encode())
     assert verify_contradiction(proof.read_bytes(), policy=policy).origin == LOG.name
+
+
+def test_entries_read_by_patterns_are_judged_as_by_the_profile() -> None:
+    """Bent entries: the quick way and the whole way find the same ones false, and the same ones no entries."""
+    author, rng = SignerKey.generate("models.example/a"), random.Random(5)
+    good = [entry(author, n) for n in range(4)]
+    for number in range(300):
+        leaf = bytearray(good[number % 4])
+        place = rng.randrange(len(leaf))
+        if rng.random() < 0.9:
+            leaf[place] = rng.choice(leaf)
+        else:
+            del leaf[place]
+        try:
+            parsed = parse_entry(bytes(leaf))
+        except EvidenceError:
+            expected = (0, False)
+        else:
+            try:
+                parsed.envelope.verify(parsed.author)
+                expected = (1, False)
+            except EvidenceError:
+                expected = (1, True)
+        entries, problem = check_signatures(0, [bytes(leaf)])
+        assert (entries, problem is not None) == expected
+    assert check_signatures(7, good) == (4, None)
 
 
 # --- kills, disks and restored states ---
