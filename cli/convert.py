@@ -46,6 +46,9 @@ def convert(
     prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only tensors whose names begin so, as g_ema.")] = "",
     psi: Annotated[float | None, typer.Option(min=0, max=1, help="Truncation towards the mean style.")] = None,
     cutoff: Annotated[int | None, typer.Option(min=0, help="Layers that are truncated. [default: all]")] = None,
+    estimate_mean: Annotated[
+        bool, typer.Option("--estimate-mean", help="Take the mean style from 10,000 latents; the file has none.")
+    ] = False,
     noise_mode: Annotated[NoiseMode | None, typer.Option(help="Stored noise maps or none.")] = None,
     rounding: Annotated[Rounding | None, typer.Option(help="How 8 bits are made of the output.")] = None,
     low: Annotated[float | None, typer.Option(help="Raw output that is black.")] = None,
@@ -83,7 +86,8 @@ def convert(
         "rounding": rounding and rounding.value, "output_range": None if low is None else [low, high],
     }  # fmt: skip
     generator, notes = convert_file(
-        file, out, layout=layout, name=name, prefix=prefix, architecture=architecture, config=_config(config),
+        file, out, layout=layout, name=name, prefix=prefix, architecture=architecture,
+        config=_config(config), estimate_mean=estimate_mean,
         options=Options(label=label, fused=fused.value, attention=attention, tanh=tanh),
         sampling={key: value for key, value in given.items() if value is not None},
     )  # fmt: skip

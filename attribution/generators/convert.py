@@ -14,6 +14,7 @@ from .folder import make_generator, read_weights, save_model_folder
 from .layouts import Converted, Options, convert_state
 from .protocol import Generator
 from .registry import build
+from .styled import StyledGenerator, mean_style
 
 OWN = "own"
 """The layout of a state_dict under the architecture's own names, as `module.state_dict()` gives it."""
@@ -22,14 +23,15 @@ OWN = "own"
 def convert_file(
     file: Path | str, folder: Path | str, *, layout: str, name: str | None = None, prefix: str = "",
     options: Options | None = None, sampling: Mapping[str, Any] | None = None, architecture: str | None = None,
-    config: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None, estimate_mean: bool = False,
 ) -> tuple[Generator, tuple[str, ...]]:  # fmt: skip
     """Write the model folder of a safetensors file; the generator, tried by `check_generator`, and its notes.
 
     `prefix` takes only the tensors whose names begin so (without it), as for `g_ema.`. `sampling` overrides the
     layout's constants one by one. Layout `own` needs `architecture` and `config`, and `sampling` with a range and a
-    rounding. `SetupError`: missing or unknown tensors. `EvidenceError`: no safetensors, or a bad generator; nothing is
-    written then.
+    rounding. `estimate_mean` replaces the mean style by that of 10,000 latents, for checkpoints without one.
+    `SetupError`: missing or unknown tensors. `EvidenceError`: no safetensors, or a bad generator; nothing is written
+    then.
     """
     state = read_weights(Path(file))
     if prefix:
@@ -45,10 +47,14 @@ def convert_file(
     else:
         converted = convert_state(state, layout, options)
     constants = {**converted.sampling, **(sampling or {})}
-    if constants.get("psi") is not None and "w_mean" in converted.state and not bool(converted.state["w_mean"].any()):
-        raise SetupError(f"{file} has no mean style, so nothing can be truncated towards it: convert it without psi")
     module = build(converted.architecture, converted.config)
     _load(module, converted.state, converted.architecture)
+    if estimate_mean:
+        if not isinstance(module, StyledGenerator):
+            raise UsageError(f"{converted.architecture!r} has no mean style")
+        module.w_mean.copy_(mean_style(module))
+    elif constants.get("psi") is not None and "w_mean" in converted.state and not bool(converted.state["w_mean"].any()):
+        raise SetupError(f"{file} has no mean style to truncate towards: have it estimated, or convert it without psi")
     label = name or Path(folder).resolve().name
     trial = make_generator(label, module, converted.architecture, converted.config, constants)
     notes = check_generator(trial)

@@ -12,6 +12,7 @@ from plausible.attribution.generators import load_model_folder, make_generator
 from plausible.attribution.generators.convert import convert_file
 from plausible.attribution.generators.layouts import LAYOUTS, Options, convert_state
 from plausible.attribution.generators.registry import build
+from plausible.attribution.generators.styled import StyledGenerator
 from plausible.schemas.errors import EvidenceError, SetupError, UsageError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -133,9 +134,16 @@ def test_a_file_becomes_a_model_folder(tmp_path: Path) -> None:
     assert torch.equal(loaded.sample(z), generator.sample(z))
     with pytest.raises(SetupError, match="no mean style"):
         convert_file(file, tmp_path / "truncated", **arguments, sampling={"psi": 0.5})
+    truncated, _ = convert_file(file, tmp_path / "t", **arguments, sampling={"psi": 0.5}, estimate_mean=True)
+    assert isinstance(truncated.module, StyledGenerator)
+    w = truncated.module.mapping(truncated.latent.draw(4000, torch.Generator().manual_seed(9)))
+    assert torch.allclose(truncated.module.w_mean, w.mean(0), atol=0.1 * float(w.std()))
+    assert load_model_folder(tmp_path / "t").digest == truncated.digest != generator.digest
     with pytest.raises(SetupError, match="begins with 'g\\.'"):
         convert_file(file, tmp_path / "other", layout="rosinality-stylegan2", prefix="g.")
     assert not (tmp_path / "truncated").exists()
+    with pytest.raises(UsageError, match="no mean style"):
+        convert_file(saved(dcgan_state(), tmp_path / "d"), tmp_path / "x", layout="pytorch-dcgan", estimate_mean=True)
 
 
 def test_an_own_state_dict_needs_its_architecture_and_all_its_tensors(tmp_path: Path) -> None:
