@@ -1,4 +1,4 @@
-"""What a log service takes in: single signed entries against an empty handler, batches against appending in process.
+"""What a log service takes in: single entries against an empty handler, batches against appending here, and a flood.
 
     python -m benchmarks.node.log                                   # 32 clients, 3,000 entries each way, batches of 100
     python -m benchmarks.node.log --clients 1 8 32 --entries 2000 --rounds 3 --json log.json
@@ -8,6 +8,7 @@ write prepared bytes to kept connections, each with a chain of its own. Entries 
 Controls, in the same run and taken in turns with what they stand beside:
 
     single      an empty FastAPI handler under the same server, sent the same bodies by the same clients
+    flood       allowed clients by themselves, then beside strangers that knock without a pause
     batch       the same entries parsed, their signatures verified, appended to `ledger.log.Log` in one commit a batch
 """
 
@@ -40,7 +41,10 @@ from plausible.node.conformance.chain import MadeChain
 from plausible.node.log.directory import make
 
 AUTHOR = SignerKey("bench.example/author", ED25519, bytes(range(32)))
-EMPTY = "--serve-empty"
+KNOWN = 8
+"""Allowed clients beside the flood."""
+STRANGER = SignerKey("stranger.example", ED25519, bytes(range(1, 33)))
+EMPTY, FLOOD = "--serve-empty", "--flood"
 
 
 def serve_empty() -> None:
@@ -126,6 +130,42 @@ def load(address: tuple[str, int], parts: Sequence[Sequence[bytes]]) -> tuple[fl
     return took, [wait for part in waits for wait in part]
 
 
+def knock(host: str, port: int, clients: int) -> None:
+    """A stranger's clients that ask without a pause, and again when they are shut out, until SIGTERM."""
+    [request] = requests_of("/entry", [MadeChain(STRANGER).next()])
+    count = [0] * clients
+
+    def client(place: int) -> None:
+        while True:
+            with contextlib.suppress(OSError, AssertionError), socket.create_connection((host, port), 10) as connection:
+                while True:
+                    connection.sendall(request)
+                    answer_of(connection)
+                    count[place] += 1
+
+    for place in range(clients):
+        threading.Thread(target=client, args=(place,), daemon=True).start()
+    signal.sigwait({signal.SIGTERM})
+    print(sum(count), flush=True)
+    os._exit(0)
+
+
+@contextlib.contextmanager
+def flood(address: tuple[str, int], clients: int) -> Generator[list[float]]:
+    """The same in a process of its own; the list gets how many were refused each second."""
+    command = [sys.executable, "-m", "benchmarks.node.log", FLOOD, address[0], str(address[1]), str(clients)]
+    told: list[float] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
+        time.sleep(3)
+        began = time.perf_counter()
+        try:
+            yield told
+        finally:
+            started.send_signal(signal.SIGTERM)
+            out, _ = started.communicate(timeout=30)
+            told.append(int(out or 0) / (time.perf_counter() - began + 2))
+
+
 def in_process(folder: Path, batches: Sequence[Sequence[bytes]]) -> float:
     """Seconds to check and append the batches here, one durable commit each, files written and flushed at the end."""
     authors = Authors.of([AUTHOR.verifier])
@@ -144,6 +184,7 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run and return the figures."""
     singles: list[dict[str, float]] = []
     batches: list[dict[str, float]] = []
+    floods: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
         folder = Path(temporary)
         make(folder / "log", "bench.example/log", authors=[AUTHOR.verifier])
@@ -168,6 +209,22 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
                             "p95_ms": waits[-(-95 * len(waits) // 100) - 1] * 1e3,
                         }
                     )
+            for _ in range(arguments.rounds):
+                count = -(-arguments.entries // 4 // KNOWN)
+                parts = [requests_of("/entry", MadeChain(AUTHOR).several(count)) for _ in range(2 * KNOWN)]
+                alone, quiet = load(log, parts[:KNOWN])
+                with flood(log, arguments.strangers) as refused:
+                    beside, loud = load(log, parts[KNOWN:])
+                floods.append(
+                    {
+                        "strangers": arguments.strangers,
+                        "refused_per_second": refused[0],
+                        "alone_median_ms": statistics.median(quiet) * 1e3,
+                        "flooded_median_ms": statistics.median(loud) * 1e3,
+                        "delay": statistics.median(loud) / statistics.median(quiet),
+                        "slowdown": beside / alone,
+                    }
+                )
             for number in range(arguments.rounds):
                 chains = [MadeChain(AUTHOR) for _ in range(arguments.batch_clients)]
                 share = -(-arguments.entries // (arguments.batch * len(chains)))
@@ -195,6 +252,12 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
             f" p95 {_median(rows, 'p95_ms'):.1f} ms"
         )
     print(
+        f"flood by {arguments.strangers} strangers ({_median(floods, 'refused_per_second'):.0f} refused/s):"
+        f" {KNOWN} known clients wait {_median(floods, 'alone_median_ms'):.1f} ms alone,"
+        f" {_median(floods, 'flooded_median_ms'):.1f} ms beside it (median);"
+        f" {_median(floods, 'slowdown'):.2f} times as long in all (n = {len(floods)} rounds)"
+    )
+    print(
         f"batch of {arguments.batch}, {arguments.batch_clients} clients: {_median(batches, 'entries_per_second'):6.0f}"
         f" entries/s; in process with the same checks {_median(batches, 'in_process_per_second'):6.0f}/s;"
         f" ratio {_median(batches, 'ratio'):.0%} (n = {len(batches)} rounds of {batches[0]['entries']:.0f})"
@@ -205,6 +268,7 @@ def main(arguments: argparse.Namespace) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "single": singles,
         "batch": batches,
+        "flood": floods,
     }
 
 
@@ -216,11 +280,15 @@ if __name__ == "__main__":
     if EMPTY in sys.argv:
         serve_empty()
         raise SystemExit
+    if FLOOD in sys.argv:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        knock(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", type=int, default=3_000, help="in each round")
     parser.add_argument("--clients", type=int, nargs="+", default=[32])
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--batch-clients", type=int, default=2)
+    parser.add_argument("--strangers", type=int, default=64, help="clients of a key that is not allowed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the logs are made (default: the temporary folder)")
     parser.add_argument("--json", type=Path)

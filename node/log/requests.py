@@ -47,6 +47,9 @@ class Wish:
     timeout: int
 
 
+DEFAULT = Wish("accepted", WAIT_SECONDS)
+
+
 def read_wish(query: Mapping[str, str]) -> Wish:
     """The wish in a query; `EvidenceError` for parameters that are unknown or malformed."""
     if unknown := sorted(set(query) - {"wait", "timeout"}):

@@ -9,8 +9,9 @@
     GET  anything else          the log's static files (server.py)
 
 An answer leaves after what it says is durable. The same request may come again: it gets the same places, and what is
-known of them by then. Strangers are turned away before anything of theirs is verified, and not quickly: a few are held
-for half a second each, so that who knocks again and again knocks slowly; the rest lose their connection.
+known of them by then. Strangers are turned away before anything of theirs is verified, and not quickly: up to half of
+the connections are held for a second each, so that who knocks again and again knocks slowly; the rest is shut out at
+once.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from ...ledger.notes.note import Note
 from ...ledger.notes.proof import make_proof
 from ...schemas.errors import EvidenceError, PlausibleError
 from ..server import SHORT, answer_file
-from ..serving import BODY_SECONDS, BodyRefused, application, read_body, route
+from ..serving import BODY_SECONDS, CONNECTIONS, BodyRefused, application, read_body, route
 from ..serving import text_answer as answer
 from .chains import OutOfStep, Refused
 from .directory import OpenLog
 from .keeper import Request as Entries
 from .keeper import Unavailable
 from .readiness import Readiness
-from .requests import MAX_BATCH_BYTES, Wish, chain_head, claimed_key, read_batch, read_wish, receipt
+from .requests import DEFAULT, MAX_BATCH_BYTES, Wish, chain_head, claimed_key, read_batch, read_wish, receipt
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -50,8 +51,8 @@ JSON, LINES = "application/json", "application/jsonl"
 _AGAIN = {"Retry-After": "1"}
 SWITCH_SECONDS = 0.0005
 """How long one of the two threads (requests, keeper) may keep the other from the interpreter after a system call."""
-STRANGERS_HELD = 32
-STRANGER_SECONDS = 0.5
+STRANGERS_HELD = CONNECTIONS // 2
+STRANGER_SECONDS = 1.0
 
 
 def create_app(log: OpenLog, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
@@ -89,7 +90,7 @@ def create_app(log: OpenLog, *, body_seconds: float = BODY_SECONDS) -> FastAPI:
     ) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             try:
-                wish = read_wish(request.query_params)
+                wish = read_wish(request.query_params) if request.scope["query_string"] else DEFAULT
                 body = await read_body(request, limit, seconds=body_seconds)
                 leaves = (body,) if split is None else split(body)
                 key = claimed_key(leaves)
