@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LINKS := build/typing/plausible
 ROOMS := schemas ledger attribution node cli
 
-.PHONY: help install faces demo test test-long check format bench bench-ledger bench-node faults fuzz fuzz-node wheel clean
+.PHONY: help install faces demo test test-long check format bench bench-ledger bench-node faults fuzz fuzz-node contract wheel clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -67,6 +67,16 @@ fuzz: $(STAMP)   ## 100,000 mutated inputs for every parser of what others made;
 
 fuzz-node: $(STAMP) ## 100,000 mutated bodies or requests for every kind of endpoint of running services; long
 	$(PY) -m benchmarks.node.fuzz
+
+# Schemathesis brings a dozen packages and a pytest plugin: an environment of its own, another process
+SCHEMATHESIS := build/schemathesis
+$(SCHEMATHESIS)/.installed:
+	$(PYTHON) -m venv $(SCHEMATHESIS)
+	$(SCHEMATHESIS)/bin/python -m pip install -q --disable-pip-version-check schemathesis==4.32.5
+	touch $@
+
+contract: $(STAMP) $(SCHEMATHESIS)/.installed ## Schemathesis over docs/openapi against running services; minutes
+	$(PY) -m benchmarks.node.contract --st $(SCHEMATHESIS)/bin/st
 
 # pymerkle is GPL: an environment of its own, another process, never a dependency
 PEERS := build/peers

@@ -18,6 +18,26 @@ Answers = Mapping[int, tuple[str, tuple[str, ...]]]
 """Status -> (what it means, the content types it may have)."""
 
 
+HEADERS: Final[dict[int, dict[str, Any]]] = {
+    401: {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}},
+    429: {
+        "Retry-After": {
+            "required": True,
+            "description": "How many seconds to wait.",
+            "schema": {"type": "integer", "minimum": 1},
+        }
+    },
+}
+"""Status -> the headers that its answers have besides Content-Type."""
+
+
+_EVERYWHERE = (
+    "Besides what stands below, text/plain: 400 for what is no HTTP, 404 for other paths, 405 with Allow for other"
+    " methods, 503 beyond 1,024 connections at once. A connection that has not sent a request's head within 10 seconds"
+    " is closed. HEAD is answered wherever a GET of files, /healthz or /readyz is."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One method of a path."""
@@ -72,7 +92,7 @@ _SUBTREE = Operation(
     ),
     TEXT,
 )
-_LOGGED: Answers = _LIMITS | _text(
+_LOGGED: Answers = {status: said for status, said in _LIMITS.items() if status != 500} | _text(
     {400: "Malformed.", 403: "Entries by this key are not taken.", 422: "No log may ever take these."}
 ) | {
     200: ("A receipt, a line each for a batch; or the tlog-proof of one entry that is witnessed.", (JSON, LINES, TEXT)),
@@ -197,14 +217,17 @@ def document(service: str) -> dict[str, Any]:
         if operation.body:
             found["requestBody"] = {"required": True, "content": {operation.body: {}}}
         paths.setdefault(operation.path, {})[operation.method] = found
-    return {"openapi": "3.1.0", "info": {"title": title, "version": "1"}, "paths": paths}
+    info = {"title": title, "version": "1", "description": _EVERYWHERE}
+    return {"openapi": "3.1.0", "info": info, "paths": paths}
 
 
 def _responses(answers: Answers) -> dict[str, Any]:
-    return {
-        str(status): {"description": what, "content": {kind: {} for kind in kinds}}
-        for status, (what, kinds) in sorted(answers.items())
-    }
+    found: dict[str, Any] = {}
+    for status, (what, kinds) in sorted(answers.items()):
+        found[str(status)] = {"description": what, "content": {kind: {} for kind in kinds}}
+        if status in HEADERS:
+            found[str(status)]["headers"] = HEADERS[status]
+    return found
 
 
 __all__ = ["SERVICES", "Operation", "document"]

@@ -26,7 +26,7 @@ from ...ledger.merkle.reader import DirectorySource
 from ...ledger.witness import MAX_REQUEST_BYTES
 from ...schemas.errors import PlausibleError
 from ..server import answer_file
-from ..serving import application, posting, route, text_answer
+from ..serving import BODY_SECONDS, application, posting, route, text_answer
 from ..witness.committer import RETRY_SECONDS, Committer
 from .followers import POLL_SECONDS, Followers
 from .mirror import Mirror
@@ -62,8 +62,8 @@ class Copies:
 class Uploads:
     """add-entries requests at work: at most `UPLOADS` at once, since each holds a package in memory."""
 
-    def __init__(self, mirror: Mirror) -> None:
-        self._mirror = mirror
+    def __init__(self, mirror: Mirror, idle: float) -> None:
+        self._mirror, self._idle = mirror, idle
         self._count = 0
 
     async def answer(self, request: Request) -> Response:
@@ -77,7 +77,7 @@ class Uploads:
             return text_answer(429, "too many uploads are at work", **{"Retry-After": str(RETRY_SECONDS)})
         self._count += 1
         try:
-            answer = await receive(self._mirror, request)
+            answer = await receive(self._mirror, request, idle=self._idle)
         except PlausibleError as error:
             return text_answer(500, f"nothing was signed: {error}", Connection="close")
         finally:
@@ -87,7 +87,9 @@ class Uploads:
         return text_answer(answer.status, answer.body, answer.content_type, **accepts, **more)
 
 
-def create_app(mirror: Mirror, *, poll_seconds: float | None = POLL_SECONDS) -> FastAPI:
+def create_app(
+    mirror: Mirror, *, poll_seconds: float | None = POLL_SECONDS, body_seconds: float = BODY_SECONDS
+) -> FastAPI:
     """The application of one mirror. Needs the `node` extra (`SetupError` names it). Without `poll_seconds` no log is
     followed."""
     copies = Copies(mirror)
@@ -131,12 +133,13 @@ def create_app(mirror: Mirror, *, poll_seconds: float | None = POLL_SECONDS) -> 
             frozen = str(error)
         return text_answer(200, "ready") if frozen is None else text_answer(503, frozen)
 
-    uploads = Uploads(mirror)
-    app.add_api_route(
-        "/add-checkpoint", posting(committer.answer, MAX_REQUEST_BYTES), methods=["POST"], response_model=None
+    uploads = Uploads(mirror, body_seconds)
+    shown, subtree = (
+        posting(handler, MAX_REQUEST_BYTES, seconds=body_seconds) for handler in (committer.answer, sign_subtree)
     )
+    app.add_api_route("/add-checkpoint", shown, methods=["POST"], response_model=None)
     app.add_api_route("/add-entries", route(uploads.answer), methods=["POST"], response_model=None)
-    app.add_api_route("/sign-subtree", posting(sign_subtree, MAX_REQUEST_BYTES), methods=["POST"], response_model=None)
+    app.add_api_route("/sign-subtree", subtree, methods=["POST"], response_model=None)
     app.add_api_route("/healthz", healthz, methods=["GET", "HEAD"], response_model=None)
     app.add_api_route("/readyz", readyz, methods=["GET", "HEAD"], response_model=None)
     app.add_api_route("/{digest}/{path:path}", file, methods=["GET", "HEAD"], response_model=None)

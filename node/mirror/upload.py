@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 IDLE_SECONDS = 20.0
-"""How long a client may send nothing."""
+"""How long a client may take for the next `PACE_BYTES`, or for the rest."""
+PACE_BYTES = 1 << 16
 UPLOAD_SECONDS = 300.0
 """How long a whole request may take."""
 _PIECE = 1 << 18
@@ -62,17 +63,23 @@ async def receive(
 
 
 async def _parts(request: Request, idle: float) -> AsyncIterator[bytes]:
-    """The body in pieces, unpacked; it ends where the client ends or goes away. `EvidenceError` for what is no gzip."""
+    """The body in pieces, unpacked; it ends where the client ends, goes away or drips. `EvidenceError`: no gzip."""
     from starlette.requests import ClientDisconnect
 
     packed = request.headers.get("content-encoding", "identity").strip().lower() == "gzip"
     unpack = _unpacker() if packed else _plain
-    stream = request.stream()
+    stream, clock = request.stream(), asyncio.get_running_loop().time
+    # a byte now and then does not hold one of the few places: what counts is the time waited for each PACE_BYTES
+    left, size = idle, 0
     while True:
+        began = clock()
         try:
-            part = await asyncio.wait_for(anext(stream), idle)
+            part = await asyncio.wait_for(anext(stream), left)
         except (StopAsyncIteration, ClientDisconnect, TimeoutError):
             return
+        left, size = left - (clock() - began), size + len(part)
+        if size >= PACE_BYTES:
+            left, size = idle, 0
         for piece in unpack(part):
             yield piece
 

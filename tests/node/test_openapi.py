@@ -19,6 +19,7 @@ from plausible.node.mirror.mirror import Mirror
 from plausible.node.mirror.service import create_app as mirror_app
 from plausible.node.openapi import SERVICES, document
 from plausible.node.server import create_app as serve_app
+from plausible.node.serving import BODY_SECONDS
 from plausible.node.witness.directory import open_witness
 from plausible.node.witness.service import create_app as witness_app
 
@@ -47,19 +48,19 @@ MAKE: dict[str, Callable[[Path], Path]] = {"serve": files, "log": make_log, "wit
 
 
 @contextlib.contextmanager
-def application(service: str, folder: Path) -> Generator[Any]:
+def application(service: str, folder: Path, *, body_seconds: float = BODY_SECONDS) -> Generator[Any]:
     if service == "serve":
         yield serve_app(folder)
     elif service == "log":
         with open_log(folder) as opened:
-            yield log_app(opened)
+            yield log_app(opened, body_seconds=body_seconds)
             opened.keeper.close()
     elif service == "witness":
         with open_witness(folder) as opened_witness:
-            yield witness_app(opened_witness)
+            yield witness_app(opened_witness, body_seconds=body_seconds)
     else:
         with Mirror(folder) as opened_mirror:
-            yield mirror_app(opened_mirror, poll_seconds=None)
+            yield mirror_app(opened_mirror, poll_seconds=None, body_seconds=body_seconds)
 
 
 @pytest.mark.parametrize("service", SERVICES)
