@@ -48,8 +48,9 @@ UNDETERMINED = {"log": "synced_size", "chain": "draw"}
 
 
 def make(path: Path, entries: int) -> None:
-    """A closed ledger with three witnesses, a model, two heads, a lookup index and an absence index with its note."""
+    """A closed ledger: three witnesses, a model, two heads, a lookup index, an absence index sealed at both of them."""
     rng = np.random.default_rng(1)
+    kept = AbsenceStore(path / ABSENCE_FILE, signer=INDEX_KEYS[0])
     with Ledger.init(path, author="bench.example/studio", witnesses=("a.example", "b.example", "c.example")) as ledger:
         sampling = {"output_range": [-1, 1], "rounding": "mul127.5_add128_trunc"}
         manifest = model_manifest("bench", {"latent": 4}, sampling, [("w", "float32", [1], bytes(32))])
@@ -58,10 +59,12 @@ def make(path: Path, entries: int) -> None:
             ledger.append(image=rng.integers(0, 256, (8, 8, 3), dtype=np.uint8), model="m", latent=[0.5] * 4)
             if number == entries // 3:
                 ledger.flush()
+                with kept.at(ledger.log, ledger.checkpoint().checkpoint):
+                    pass
         ledger.flush()
         ledger.find(model=bytes(32))
         at = ledger.checkpoint().checkpoint
-        with AbsenceStore(path / ABSENCE_FILE).at(ledger.log, at) as index:
+        with kept.at(ledger.log, at) as index:
             publish(ledger.public, IndexHead.of(at, index.root()).sign(*INDEX_KEYS))
 
 

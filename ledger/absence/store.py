@@ -29,6 +29,7 @@ from ..merkle.tree import CompactRange, consistency_path, hash_leaf, verify_cons
 from ..notes.checkpoint import Checkpoint
 from ..notes.note import Note, SignerKey, VerifierKey
 from ..notes.wire import HASH_SIZE
+from ..storage.disk import SQLITE_FAILED
 from ..storage.lookup import read_bundle
 from .keys import EMPTY, leaf_keys
 from .layout import MemoryPages, Unfit
@@ -101,7 +102,7 @@ class AbsenceStore:
             try:
                 view = self._fitting(log, checkpoint, progress)
                 yield view.index
-            except sqlite3.Error as error:
+            except SQLITE_FAILED as error:
                 self._drop()
                 raise SetupError(f"{ABSENCE_FILE} failed: {error}; delete it, it is rebuilt") from error
             except Paused:
@@ -122,7 +123,7 @@ class AbsenceStore:
             if self._view is not None and self._view.file is not None:
                 try:
                     self._flush(self._view, origin)
-                except (sqlite3.Error, Unfit):
+                except (*SQLITE_FAILED, Unfit):
                     self._drop()
                 else:
                     self._view.file.end()
@@ -132,7 +133,7 @@ class AbsenceStore:
         with self._lock:
             view, self._view = self._view, None
             if view is not None and view.file is not None:
-                with contextlib.closing(view.file), contextlib.suppress(sqlite3.Error, Unfit):
+                with contextlib.closing(view.file), contextlib.suppress(*SQLITE_FAILED, Unfit):
                     if origin is not None or self._signer is None:
                         self._flush(view, origin or "")
 
@@ -147,7 +148,7 @@ class AbsenceStore:
             return self._caught_up(log, checkpoint, progress)
         try:
             return self._caught_up(log, checkpoint, progress)
-        except (Unfit, sqlite3.DatabaseError) as error:
+        except (Unfit, sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if isinstance(error, sqlite3.OperationalError) or self._path is None:
                 raise
             reason = str(error) if isinstance(error, PlausibleError) else f"{ABSENCE_FILE} failed: {error}"

@@ -26,6 +26,7 @@ from ..merkle.tree import CompactRange
 from ..notes.checkpoint import Checkpoint
 from ..notes.note import MAX_NOTE_BYTES, Note
 from ..notes.wire import HASH_SIZE
+from ..storage.disk import SQLITE_FAILED
 from .databases import structure
 from .entries import Rows
 from .findings import Findings
@@ -100,7 +101,7 @@ def open_absence(directory: Path, found: Findings) -> Generator[AbsenceFile | No
                 database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
                 stack.enter_context(contextlib.closing(database))
                 opened = _held(database, found)
-            except sqlite3.Error as error:
+            except SQLITE_FAILED as error:
                 found.false(ABSENCE_FILE, f"SQLite: {error}", DELETE_ABSENCE)
         yield opened
 
@@ -230,5 +231,5 @@ def _check_pages(stored: AbsenceFile, scratch: Path, found: Findings) -> None:
                 theirs: Iterator[object] = stored.database.execute(given)
                 if any(a != b for a, b in zip_longest(mine, theirs)):
                     found.false(ABSENCE_FILE, f"its table {table} is not what the entries give", DELETE_ABSENCE)
-    except sqlite3.Error as error:
+    except SQLITE_FAILED as error:
         found.false(ABSENCE_FILE, f"SQLite: {error}", DELETE_ABSENCE)

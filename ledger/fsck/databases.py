@@ -13,6 +13,7 @@ import sqlite3
 from pathlib import Path
 
 from ...schemas.errors import SetupError
+from ..storage.disk import SQLITE_FAILED
 from .findings import Findings
 
 _PROBLEMS = 20
@@ -37,7 +38,7 @@ def structure(path: Path, ddl: str | None, remedy: str, found: Findings) -> bool
                 found.false(name, f"row {rowid} of {table} names a row of {parent} that is not there", remedy)
             if ddl is not None and _shape(db) != _expected(ddl):
                 found.false(name, "its tables are not those that this program makes", remedy)
-    except sqlite3.Error as error:
+    except SQLITE_FAILED as error:
         found.false(name, f"SQLite: {error}", remedy)
         return False
     return True
@@ -48,7 +49,7 @@ def version_of(path: Path) -> int:
     try:
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
             return db.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.Error as error:
+    except SQLITE_FAILED as error:
         raise SetupError(f"{path.name}: {error}") from None
 
 

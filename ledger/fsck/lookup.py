@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from ..merkle.reader import TiledLog
+from ..storage.disk import SQLITE_FAILED
 from ..storage.lookup import COLUMNS, LOOKUP_FILE, LOOKUP_VERSION
 from .databases import structure, version_of
 from .entries import Rows
@@ -30,7 +31,7 @@ def check_lookup(
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
             db.execute("BEGIN")
             _check(db, log, rows, head, lost, found)
-    except sqlite3.Error as error:
+    except SQLITE_FAILED as error:
         found.false(LOOKUP_FILE, f"SQLite: {error}", DELETE_LOOKUP)
 
 

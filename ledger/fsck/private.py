@@ -23,6 +23,7 @@ from ..notes.checkpoint import Checkpoint
 from ..notes.note import Note, SignerKey, VerifierKey
 from ..notes.policy import Policy
 from ..recorder.journal import Journal
+from ..storage.disk import SQLITE_FAILED
 from ..storage.state import ModelRow
 from ..vault.sealing import Seal
 from ..vault.vaultkey import VaultLocked
@@ -165,7 +166,7 @@ def witness_heads(directory: Path, config: LedgerConfig, policy: Policy | None, 
         if structure(path, WITNESS_DDL, _NEW_WITNESS, found):
             try:
                 heads += _witness(path, witness, config.origin, policy, found)
-            except (sqlite3.Error, EvidenceError, SetupError) as error:
+            except (*SQLITE_FAILED, EvidenceError, SetupError) as error:
                 found.false(path.name, str(error), _NEW_WITNESS)
     return heads
 

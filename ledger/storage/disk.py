@@ -31,6 +31,8 @@ except ImportError:  # Windows
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 _TEMPORARY = ".tmp-"
+SQLITE_FAILED = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises over a damaged file: its messages quote what it finds there, which need not be text."""
 FLUSHED_AT_ONCE = 8
 """Paths that `sync_paths` flushes at the same time."""
 

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from plausible.ledger.absence.note import INDEX_NOTE, IndexHead, IndexPolicy
 from plausible.ledger.absence.pages import ABSENCE_FILE
-from plausible.ledger.absence.prove import prove_absence, publish, sign_index
+from plausible.ledger.absence.prove import kept, prove_absence, publish, recompute, sign_index
 from plausible.ledger.absence.store import AbsenceStore
 from plausible.ledger.entries.digests import pixel_digest
 from plausible.ledger.fsck import Kind, Report, check_ledger, check_log
 from plausible.ledger.merkle.reader import DirectorySource, TiledLog
+from plausible.ledger.notes.checkpoint import Checkpoint
 from plausible.ledger.notes.note import ED25519, Note, SignerKey
 from plausible.schemas.errors import PlausibleError
 
@@ -147,6 +148,23 @@ def test_every_value_of_absence_db_is_held_against_the_entries(ledger: Path, sta
     report = check_ledger(ledger)
     assert about(report, ABSENCE_FILE), statement
     assert report.exit_code == 1
+
+
+def test_a_damaged_schema_is_named_whatever_bytes_it_has(ledger: Path) -> None:
+    """SQLite quotes it in its message, which then is no text."""
+    path = ledger / ABSENCE_FILE
+    good = path.read_bytes()
+    path.write_bytes(
+        good.replace(b"posting (key blob", b"posting (k\xc5y blob").replace(b"key (key, entry)", b"key (k\xc5z, entry)")
+    )
+    assert path.read_bytes() != good
+    assert about(check_ledger(ledger), ABSENCE_FILE)
+    log = TiledLog(DirectorySource(ledger / "public"))
+    at = Checkpoint.parse(Note.parse(log.checkpoint_bytes()).text)
+    told: list[str] = []
+    store = kept(ledger, at.origin, LOG_INDEX, told.append)
+    assert recompute(log, at, store=store) == recompute(log, at)
+    assert told
 
 
 def contents(path: Path) -> object:
