@@ -102,6 +102,9 @@ def _answer(open_socket: socket.socket, data: bytes) -> tuple[Answer, bool]:
             parts.append(part)
             size += len(part)
         body = b"".join(parts)
+    else:  # it ends with the connection
+        while len(body) <= _HEAD and (part := open_socket.recv(65536)):
+            body += part
     keep = bool(length) and headers.get(b"connection", b"").lower() != b"close"
     kind = headers.get(b"content-type", b"").partition(b";")[0].decode("latin-1")
     return Answer(status, kind, body, b"retry-after" in headers), keep
