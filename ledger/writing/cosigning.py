@@ -5,6 +5,9 @@ signed, or when every witness has answered or run out of time. The writer's thre
 comes back to it, and the head it is about stays the same although the log grows meanwhile. A witness whose answer to an
 earlier round is still out is not asked again, so one that hangs costs the log a thread and no time.
 
+Whoever has not cosigned a head when its quorum is met is asked again while no newer head comes, ever more rarely: a
+witness that was away has the head soon after it returns, and nobody waits for it.
+
 A witness that has cosigned what this log does not know proves that the log's state was restored or copied; then nothing
 is signed any more. Before the first signature after a start enough witnesses must have said that they have not (n-k+1
 of a k-of-n quorum, so that no quorum could have gone ahead).
@@ -20,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ...schemas.errors import PlausibleError, SetupError
-from ..notes.note import NoteSignature
+from ..notes.note import Note, NoteSignature
 from ..notes.policy import Policy
 from ..storage.disk import StorageBroken
 from ..storage.state import Head
@@ -32,6 +35,10 @@ ROUND_SECONDS = 12.0
 """How long a round may take without a quorum; above a remote witness's own deadline."""
 PATIENCE_SECONDS = 0.25
 """How long the writer's thread waits for a round before it does something else."""
+REST_SECONDS = 1.0
+"""How long a head that met its quorum stays the newest before the remaining witnesses are asked again."""
+MAX_REST_SECONDS = 30.0
+"""The pause between such questions doubles up to this."""
 
 
 class Ahead(SetupError):  # noqa: N818  (named by what happened)
@@ -60,7 +67,11 @@ Proof = Callable[[int, int], list[bytes]]
 
 @dataclass(slots=True)
 class _Round:
-    """One head shown to the witnesses: what is still out, what came back, since when."""
+    """One head shown to the witnesses: what is still out, what came back, since when.
+
+    `later` are those that still owe an answer to something earlier; they are asked once it is there. Of a head that met
+    its quorum, the remaining witnesses are asked `at` a time, and again after `pause` seconds.
+    """
 
     head: Head
     began: float
@@ -68,6 +79,10 @@ class _Round:
     signed: list[NoteSignature] = field(default_factory=list)
     by: set[str] = field(default_factory=set)
     again: set[str] = field(default_factory=set)
+    later: set[str] = field(default_factory=set)
+    ready: float = 0.0
+    at: float = 0.0
+    pause: float = REST_SECONDS
 
 
 class Cosigners:
@@ -88,6 +103,7 @@ class Cosigners:
         """Use these connections from now on (the old ones were closed for a fork)."""
         self._cosigners = {cosigner.name: cosigner for cosigner in cosigners}
         self._round: _Round | None = None
+        self._rest: _Round | None = None
         self._hearing: dict[str, Future[Outcome]] = {}
         self._late: dict[str, Future[Outcome]] = {}
         self._pool: ThreadPoolExecutor | None = None
@@ -101,7 +117,7 @@ class Cosigners:
     @property
     def busy(self) -> bool:
         """Whether answers are out that a round waits for."""
-        return self._round is not None and bool(self._round.out)
+        return self._round is not None and bool(self._round.out or self._round.later)
 
     # --- before the first signature ---
 
@@ -159,22 +175,69 @@ class Cosigners:
         Raises `StorageBroken` if a witness contradicts this log: then the writer must stop.
         """
         if self._round is None:
+            self._leave_rest()
             self._round = _Round(head, time.monotonic())
             for name in self._names():
                 self._show(self._round, name)
         current = self._round
         end = time.monotonic() + patience
         while True:
+            self._show_later(current)
             self._take(current)
-            if not current.out or self._quorum(current) or time.monotonic() - current.began > ROUND_SECONDS:
+            awaited = [*current.out.values(), *(self._late[name] for name in current.later)]
+            if not awaited or self._quorum(current) or time.monotonic() - current.began > ROUND_SECONDS:
                 break
             left = end - time.monotonic()
             if left <= 0:
                 return None
-            wait(current.out.values(), timeout=left, return_when=FIRST_COMPLETED)
-        self._late.update(current.out)
-        self._round = None
+            wait(awaited, timeout=left, return_when=FIRST_COMPLETED)
+        self._round, self._rest = None, self._rest_of(current.head, current.out)
         return current.head, current.signed
+
+    def _show_later(self, current: _Round) -> None:
+        """Ask those whose earlier answer has come meanwhile."""
+        for name in [name for name in current.later if self._late[name].done()]:
+            current.later.discard(name)
+            self._show(current, name)
+
+    # --- a head that met its quorum ---
+
+    def rest(self, head: Head, served: bytes) -> list[NoteSignature]:
+        """Cosignatures of `head`, the newest one, that are not in `served`, its note that met the quorum; never waits.
+
+        Asks the witnesses whose are missing, if it is time; come again for their answers. Raises `StorageBroken` as
+        `collect` does.
+        """
+        current, now = self._rest, time.monotonic()
+        if current is None or current.head.size != head.size:
+            self._leave_rest()
+            current = self._rest = self._rest_of(head, {})
+        if now < current.ready or (now < current.at and not any(future.done() for future in current.out.values())):
+            return []
+        self._take(current)
+        identities = {(witness.key.name, witness.key.key_id) for witness in self._policy.witnesses}
+        lines = {(line.name, line.key_id) for line in Note.parse(served).signatures} & identities
+        if now >= current.at:
+            have = current.by | {name for name, _ in lines}
+            current.again.clear()
+            for name in self._names():
+                if name not in have and name not in current.out:
+                    self._show(current, name)
+            current.at = now + current.pause
+            current.pause = min(2 * current.pause, MAX_REST_SECONDS)
+        signed, current.signed = current.signed, []
+        return [line for line in signed if (line.name, line.key_id) not in lines]
+
+    def _rest_of(self, head: Head, out: dict[str, Future[Outcome]]) -> _Round:
+        now = time.monotonic()
+        # answers that come right after the quorum's are taken together, and not while the next head is being made
+        return _Round(head, now, out, ready=now + REST_SECONDS, at=now + REST_SECONDS)
+
+    def _leave_rest(self) -> None:
+        """There is a newer head: what is still out is waited for no more."""
+        if self._rest is not None:
+            self._late.update(self._rest.out)
+            self._rest = None
 
     def _take(self, current: _Round) -> None:
         for name in [name for name, future in current.out.items() if future.done()]:
@@ -208,6 +271,7 @@ class Cosigners:
         """Ask one witness, unless its answer to something earlier is still out."""
         late = self._late.get(name)
         if late is not None and not late.done():
+            current.later.add(name)
             return
         if late is not None:
             self._result(name, self._late.pop(name))  # too late to count; what went wrong is told

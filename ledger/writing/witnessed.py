@@ -3,6 +3,7 @@
     3 tiles      public/tile/...
     4 sequence   head signed, durable in state.db by compare-and-set on (size, root), then served as pending
     5 witness    cosignatures meet the quorum, durable, then `checkpoint` moves
+    6 complete   cosignatures that come later, durable, then in `checkpoint` too
 
 Who accepts the entries is another question: a ledger's sequencer takes them from its vault (sequencer.py), a log
 service from its authors' requests (node/log). Everything in `public/` above `synced_size` is re-derived from state.db
@@ -31,7 +32,7 @@ from ..notes.policy import AcceptedCheckpoint, Policy
 from ..storage.disk import storage
 from ..storage.state import RolledBack
 from ..storage.store import LogStore
-from .cosigning import PATIENCE_SECONDS, Ahead, Cosigner, Cosigners
+from .cosigning import MAX_REST_SECONDS, PATIENCE_SECONDS, REST_SECONDS, Ahead, Cosigner, Cosigners
 
 _log = logging.getLogger("plausible.ledger")
 
@@ -77,6 +78,8 @@ class WitnessedLog:
             self.log.resume()
             if note:
                 self.log.public.write_checkpoint(self._cosigned, note)
+        self._served = note
+        self._hear_at, self._hear_pause = 0.0, REST_SECONDS
         self._may_sign = False
         self._synced_at = time.monotonic()
 
@@ -160,11 +163,44 @@ class WitnessedLog:
         except PolicyError as error:
             self.trouble = self._cosigners.trouble or str(error)
             return False
-        self._store.set_cosigned(accepted.size, data)
-        self.log.public.write_checkpoint(accepted.size, data)
-        self._cosigned = accepted.size
+        self._serve(accepted.size, data)
         self.trouble = self._cosigners.trouble = None
         return True
+
+    def _serve(self, size: int, note: bytes) -> None:
+        self._store.set_cosigned(size, note)
+        self.log.public.write_checkpoint(size, note)
+        self._cosigned, self._served = size, note
+
+    # --- step 6 ---
+
+    def complete(self) -> bool:
+        """Show a head that met the quorum to the witnesses that have not cosigned it, now and then; never waits.
+
+        True if `checkpoint` gained signatures. Its dated copy stays as it is: it tells when the quorum was met.
+        """
+        if self._policy.quorum is None or self.held is not None or not self._served:
+            return False
+        if not self._cosigned == self.log.size == self.log.accepted:  # a newer head comes, and asks everybody
+            return False
+        if not self._may_sign and not self._heard_later():
+            return False
+        signatures = self._cosigners.rest(self.log.head, self._served)
+        if not signatures:
+            return False
+        data = Note.parse(self._served).add(*signatures).encode()
+        self._serve(self._policy.check(data).size, data)
+        return True
+
+    def _heard_later(self) -> bool:
+        """Ask again those who said nothing at the start: before that, a head they do not know may be a restored one."""
+        now = time.monotonic()
+        if now < self._hear_at:
+            return False
+        self._hear_at, self._hear_pause = now + self._hear_pause, min(2 * self._hear_pause, MAX_REST_SECONDS)
+        if self.hear_witnesses(0.0):
+            self.trouble = None
+        return self._may_sign
 
     @property
     def cosigning(self) -> bool:

@@ -516,6 +516,8 @@ class Writer:
         if sequencer.cosigned_size < sequencer.size and may_ask and not sequencer.witness(patience):
             # a round that is under way is looked at again soon; one that failed is retried, not hammered
             self._retry_at = time.monotonic() + (FOLLOW_SECONDS if sequencer.cosigning else RETRY_SECONDS)
+        if not last:
+            sequencer.complete()
         sequencer.sync(force=last)
 
     def _resolve(self, accepted: Sequence[Accepted]) -> None:

@@ -308,6 +308,8 @@ class Keeper:
             elif not last:
                 self._witness_at = time.monotonic() + (SOON_SECONDS if log.cosigning else RETRY_SECONDS)
             self._publish()
+        if not last:
+            log.complete()
         log.sync(force=last)
 
     def _publish(self) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 from plausible.ledger import Ledger
 from plausible.ledger.merkle.tree import MemoryTree, hash_leaf
@@ -26,6 +27,7 @@ from plausible.node.witness.directory import make, open_witness
 from plausible.schemas.errors import PeerError, PlausibleError, UsageError
 
 from tests.ledger.studio import AUTHOR, manifest
+from tests.node.log_process import ANNA, MadeChain, make_log, policy_of, running
 
 LOG = SignerKey("log.example/a", ED25519, bytes(range(1, 33)))
 TREE = MemoryTree(hash_leaf(b"%d" % i) for i in range(20))
@@ -130,6 +132,28 @@ def test_two_of_three_are_enough_and_fewer_lose_nothing(tmp_path: Path) -> None:
             assert witness.logs()[0].size == 3
         with open_witness(b.folder) as witness:
             assert witness.logs()[0].size == 2
+
+
+def test_a_witness_that_was_away_cosigns_without_a_new_entry(tmp_path: Path) -> None:
+    """A log service with one of two witnesses: the other comes back later, and the served head gains its signature."""
+    with nodes(tmp_path, 2) as (a, b):
+        folder = make_log(tmp_path / "log", policy=policy([(n.vkey, n.url) for n in (a, b)], 1))
+        rules = policy_of(folder)
+        for node in (a, b):
+            node.watch(rules.logs[0].key.encode())
+        served = folder / "public" / "checkpoint"
+        with running(folder) as (at, _):
+            b.stop()
+            answer = httpx.post(f"{at}/entry?wait=witnessed", content=MadeChain(ANNA).make(), timeout=40)
+            assert answer.status_code == 200, answer.text
+            first = served.read_bytes()
+            assert [c.name for c in rules.check(first).cosigners] == ["w0"]
+            b.start()
+            until(lambda: len(rules.check(served.read_bytes()).cosigners) == 2, 90)
+            assert httpx.get(f"{at}/checkpoint").content == served.read_bytes()
+            assert (folder / "public" / "checkpoints" / "1").read_bytes() == first
+        with open_witness(b.folder) as witness:
+            assert witness.logs()[0].size == 1
 
 
 def test_a_witness_that_hangs_costs_no_time(tmp_path: Path) -> None:
