@@ -18,22 +18,28 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
+import numpy as np
+import PIL.Image
 import pytest
 import yaml
 from plausible.cli.catalogue import COMMANDS
 from plausible.cli.main import main
-from plausible.ledger.notes.note import ED25519, SignerKey
-from plausible.ledger.notes.policy import Policy
-from plausible.node.conformance.chain import MadeChain
+from plausible.ledger import Ledger
+from plausible.ledger.notes.policy import AcceptedCheckpoint, Policy
+from plausible.node.sender import open_ledger
+from plausible.schemas.verdict import Verdict
+
+if TYPE_CHECKING:
+    from plausible.attribution.generators import Generator as Model
+    from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 PD = [sys.executable, "-m", "plausible.cli"]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
-ANNA = SignerKey("anna.example/studio", ED25519, bytes(range(1, 33)))
 
 
 def test_no_service_may_write_where_it_should_not_or_be_more_than_it_is() -> None:
@@ -148,26 +154,70 @@ def until(what: str, condition: Callable[[], bool], seconds: float = 90.0) -> No
         time.sleep(0.2)
 
 
+class Recording:
+    """A generator on the record of the composed log: a ledger of its own that sends there, and the pictures it made."""
+
+    def __init__(self, ledger: Ledger, model: Model, folder: Path) -> None:
+        self.ledger, self.folder = ledger, folder
+        self._generate: Callable[[int], Tensor] = ledger.wrap(model.sample, model="blobs", latent=(model.latent.dim,))
+        self.pictures: list[Path] = []
+
+    @property
+    def size(self) -> int:
+        """Entries that the log must have in the end: the model's and one for each picture."""
+        return 1 + len(self.pictures)
+
+    def make(self, count: int) -> None:
+        for pixels in self._generate(count).numpy():
+            self.pictures.append(self.folder / f"{self.size}.png")
+            PIL.Image.fromarray(pixels).save(self.pictures[-1])
+
+    def prove(self, number: int) -> Path:
+        """Evidence of picture `number` beside it; the proof's path."""
+        assert self.ledger.sender is not None
+        proof = self.ledger.sender.proof(number + 1)  # type: ignore[attr-defined]
+        beside = self.pictures[number].with_name(self.pictures[number].name + ".tlog-proof")
+        beside.write_bytes(proof)
+        opening = self.ledger.opening(number + 1)
+        self.pictures[number].with_name(self.pictures[number].name + ".opening.json").write_bytes(opening)
+        return beside
+
+
+def verdict(*words: object) -> str:
+    """What `pd verify` says of one picture, as a program of its own."""
+    command = [*PD, "verify", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, stdin=subprocess.DEVNULL)
+    assert done.stdout.count("\n") == 1, done.stdout + done.stderr
+    word = done.stdout.split(": ")[1]
+    assert Verdict(word).exit_code == done.returncode
+    return word
+
+
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has loopback addresses to spare")
 @pytest.mark.skipif(shutil.which("sh") is None, reason="setup.sh needs a shell")
-def test_the_topology_of_the_compose_file_as_processes(topology: Topology) -> None:
-    topology.setup(ANNA.verifier.encode())
+def test_pictures_recorded_into_the_topology_of_the_compose_file(topology: Topology, tmp_path: Path) -> None:
+    """Members are killed and come back while a generator records; then everybody verifies, in the end at the mirror."""
+    pytest.importorskip("torch")
+    from plausible.attribution.generators import load_model_folder
+
+    from tests.attribution.studio import model_folder
+
+    blobs = model_folder(tmp_path / "blobs", 1)
+    with Ledger.init(tmp_path / "studio", author="models.example/studio") as ledger:
+        ledger.register_model("blobs", folder=blobs)
+        author = ledger.author.encode()
+    topology.setup(author)
     before = {p: p.read_bytes() for p in topology.data.rglob("*") if p.is_file() and "db" not in p.suffix}
     topology.setup("")  # again: nothing that is there changes
     assert {p: p.read_bytes() for p in before} == before
-    witnesses = ("witness-a", "witness-b", "witness-c")
-    topology.start(*witnesses)
-    for name in witnesses:  # one that comes after the quorum has signed is asked with the next head only
-        until(f"{name} never became healthy", lambda name=name: topology.healthy(name))
-    topology.start("log", "mirror", "monitor")
-    log, chain = topology.url("log", 8100), MadeChain(ANNA)
+    topology.start("log", "mirror", "monitor", "witness-a", "witness-b", "witness-c")
+    rules = topology.data / "shared" / "policy.txt"
+    policy = Policy.parse(rules.read_bytes())
+    log = topology.url("log", 8100)
 
-    def post(wait: str) -> int:
-        answer = httpx.post(f"{log}/entry?wait={wait}", content=chain.make(), timeout=30)
-        if answer.status_code in (200, 202):
-            chain.next()
-        return answer.status_code
+    def served() -> AcceptedCheckpoint:
+        return policy.check(httpx.get(f"{log}/checkpoint").content)
 
     def reachable() -> bool:
         try:
@@ -175,46 +225,70 @@ def test_the_topology_of_the_compose_file_as_processes(topology: Topology) -> No
         except httpx.TransportError:
             return False
 
-    until("the log never listened", reachable)
-    assert post("witnessed") == 200 and post("witnessed") == 200
-    for name in SERVICES:
-        if name != "setup":
-            until(f"{name} never became healthy", lambda name=name: topology.healthy(name))
-    policy = Policy.parse((topology.data / "shared" / "policy.txt").read_bytes())
-    met = policy.check(httpx.get(f"{log}/checkpoint").content)
-    assert met.size == 2 and len(met.cosigners) >= 2
+    with open_ledger(log, tmp_path / "studio", policy=rules.read_bytes()) as ledger:
+        recording = Recording(ledger, load_model_folder(blobs), tmp_path)
+        recording.make(2)  # whether the log listens yet or not
+        ledger.flush("witnessed", 90)
+        assert served().size == recording.size
 
-    # one of three away: entries still become witnessed; two away: they wait, and nothing is lost
-    topology.stop("witness-a", signal.SIGKILL)
-    assert post("witnessed") == 200
-    topology.stop("witness-b", signal.SIGKILL)
-    assert post("sequenced") == 200
-    time.sleep(2)
-    assert policy.check(httpx.get(f"{log}/checkpoint").content).size == 3
-    # the log is killed with it, and comes back before its witnesses do
-    topology.stop("log", signal.SIGKILL)
-    topology.start("log")
-    topology.start("witness-b", "witness-a")
-    until("the log never came back", reachable)
-    until("what waited was lost", lambda: policy.check(httpx.get(f"{log}/checkpoint").content).size == 4)
-    topology.stop("mirror", signal.SIGKILL)
-    assert post("witnessed") == 200
-    topology.start("mirror")
-    topology.stop("monitor", signal.SIGKILL)
-    topology.start("monitor")
+        # one of three away: entries still become witnessed; two away: they wait, and nothing is lost
+        topology.stop("witness-a", signal.SIGKILL)
+        recording.make(1)
+        ledger.flush("witnessed", 90)
+        topology.stop("witness-b", signal.SIGKILL)
+        recording.make(1)
+        ledger.flush("sequenced", 90)
+        assert served().size == recording.size - 1
+        # the log is killed with it and comes back before its witnesses do; generation goes on meanwhile
+        topology.stop("log", signal.SIGKILL)
+        recording.make(1)
+        topology.start("log")
+        until("the log never came back", reachable)
+        topology.start("witness-b")
+        ledger.flush("witnessed", 90)
+        topology.stop("mirror", signal.SIGKILL)
+        topology.stop("monitor", signal.SIGKILL)
+        recording.make(1)
+        ledger.flush("witnessed", 90)
+        assert served().size == recording.size
+        topology.start("mirror", "monitor", "witness-a")
+        proof, model = recording.prove(3), tmp_path / "model.tlog-proof"
+        model.write_bytes(ledger.sender.proof(0))  # type: ignore[union-attr]
+    # nothing more is recorded: the witness that comes last cosigns what is there
+    until("the log never asked the late witness", lambda: len(served().cosigners) == 3)
     for name in SERVICES:
         if name != "setup":
             until(f"{name} never became healthy again", lambda name=name: topology.healthy(name))
     digest = hashlib.sha256(policy.logs[0].key.name.encode()).hexdigest()
     copy = topology.url("mirror", 8102) + f"/{digest}"
-    until("the mirror is behind", lambda: policy.check(httpx.get(f"{copy}/checkpoint").content).size == 5)
+    until("the mirror is behind", lambda: policy.check(httpx.get(f"{copy}/checkpoint").content).size == recording.size)
     status = ["monitor", "status", str(topology.data / "monitor" / "service")]
-    until("the monitor saw no sound log of five entries", lambda: main(status) == 0 and monitored(topology) == 5)
-    assert main(["fsck", copy, "--policy", str(topology.data / "shared" / "policy.txt")]) in (0, 4)
+    until("the monitor saw no sound log", lambda: main(status) == 0 and monitored(topology) == recording.size)
+    assert main(["fsck", copy, "--policy", str(rules)]) in (0, 4)
+
+    # what a stranger sees: with the log's address, and after its host is gone with the mirror's; without any offline
+    authors, other = tmp_path / "authors.txt", tmp_path / "other.png"
+    authors.write_text(f"author {author}\n")
+    PIL.Image.fromarray(np.random.default_rng(7).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(other)
+    trust = ("--policy", rules, "--authors", authors)
+    assert verdict(recording.pictures[0], "--ledger", log, *trust) == "claimed"  # nobody opened its record
+    stopped(topology, "monitor")  # while everything it follows is there: what it ends with is what it found
+    topology.stop("log", signal.SIGKILL)
+    assert verdict(recording.pictures[4], "--ledger", copy, *trust) == "claimed"
+    assert verdict(recording.pictures[3], "--ledger", copy, *trust, "--models", blobs) == "logged"
+    assert verdict(other, "--ledger", copy, *trust, "--models", blobs, "--seconds", 20) not in ("logged", "claimed")
+    given = ("--evidence", proof, "--evidence", model, *trust, "--models", blobs, "--offline")
+    assert verdict(recording.pictures[3], *given) == "logged"
+    assert verdict(other, *given) not in ("logged", "claimed")
     for name in list(topology.processes):
-        process = topology.processes[name]
-        topology.stop(name)
-        assert process.returncode in (0, -signal.SIGTERM, 143), (name, process.returncode)
+        stopped(topology, name)
+
+
+def stopped(topology: Topology, name: str) -> None:
+    """Ended as an operator ends it, and with nothing to complain of."""
+    process = topology.processes[name]
+    topology.stop(name)
+    assert process.returncode in (0, -signal.SIGTERM, 143), (name, process.returncode)
 
 
 def monitored(topology: Topology) -> float:
