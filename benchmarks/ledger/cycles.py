@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures.thread
 import contextlib
 import ctypes
+import faulthandler
 import json
 import os
 import signal
@@ -292,6 +293,15 @@ CYCLES = {
 }
 
 
+STACKS_AFTER = 40
+"""Seconds after which a process that still runs writes down where each of its threads stands."""
+
+
+def stacks_of(path: Path) -> Path:
+    """The file for that, beside the ledger."""
+    return path.with_name(f"{path.name}.stacks")
+
+
 def run_forked(cycle: Cycle, path: Path, channel: socket.socket) -> int:
     """Fork a process that runs the cycle and tells over `channel`; returns its id. Nothing may be open here."""
     sys.stdout.flush()
@@ -305,6 +315,8 @@ def run_forked(cycle: Cycle, path: Path, channel: socket.socket) -> int:
         ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(-1 & (2**64 - 1)), 0, 0, 0)
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, 2)
+        with contextlib.suppress(OSError):  # where everybody stood, should it hang
+            faulthandler.dump_traceback_later(STACKS_AFTER, file=stacks_of(path).open("w", encoding="utf-8"))
         disk.FLUSHED_AT_ONCE = 1  # strace counts and harms the calls of one thread
         _overhear(teller)
         teller.wait_for_go("main")

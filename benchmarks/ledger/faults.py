@@ -51,7 +51,7 @@ from plausible.ledger.storage.lookup import read_bundle
 from plausible.ledger.vault.vault import VAULT_FILE, Vault
 from plausible.schemas.errors import PlausibleError
 
-from benchmarks.ledger.cycles import CYCLES, Cycle, reopen, run_forked
+from benchmarks.ledger.cycles import CYCLES, Cycle, reopen, run_forked, stacks_of
 
 SPACE = (
     "open", "openat", "write", "pwrite64", "writev", "fsync", "fdatasync", "sync_file_range", "ftruncate", "fallocate",
@@ -276,6 +276,14 @@ def _is_harmless(before: list[str], file: Path) -> bool:
     return flushed
 
 
+def hanging(path: Path) -> str:
+    """That it hangs, and where its threads stood if they said it."""
+    with contextlib.suppress(OSError):
+        if stacks := stacks_of(path).read_text(encoding="utf-8"):
+            return f"it hangs:\n{stacks}"
+    return "it hangs"
+
+
 def _look(path: Path, told: Told, outcome: Outcome) -> None:
     """Open the ledger again, unharmed, and hold what is there against everything that was told."""
     acknowledged = told.of("ack")
@@ -285,7 +293,7 @@ def _look(path: Path, told: Told, outcome: Outcome) -> None:
     notes = [packet["text"].encode() for packet in told.of("note")] + _served(path)
     again = run(Cycle("again", "", None, reopen), path)
     if again.hung or again.of("refused") or again.of("bug") or not again.ended:
-        outcome.bad("stuck", "; ".join(p["text"] for p in again.of("refused") + again.of("bug")) or "it hangs")
+        outcome.bad("stuck", "; ".join(p["text"] for p in again.of("refused") + again.of("bug")) or hanging(path))
         return
     acknowledged += again.of("ack")
     outcome.counts["acknowledged"] += len(acknowledged)

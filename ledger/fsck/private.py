@@ -178,11 +178,14 @@ def _witness(
     if version_of(path) != WITNESS_VERSION:
         found.false(file, f"it is not of version {WITNESS_VERSION}", _NEW_WITNESS)
     with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-        names = [row[0] for row in db.execute("SELECT name FROM witness")]
+        own = db.execute("SELECT name, commits, commits_again FROM witness").fetchall()
         logs = db.execute("SELECT origin, keys, size, root, note FROM logs").fetchall()
         conflicts = db.execute("SELECT origin FROM conflicts").fetchall()
-    if names != [witness.name]:
-        found.false(file, f"it is the state of the witness {', '.join(map(str, names))}", _NEW_WITNESS)
+    if [name for name, _, _ in own] != [witness.name]:
+        found.false(file, f"it is the state of the witness {', '.join(str(row[0]) for row in own)}", _NEW_WITNESS)
+    for _, commits, again in own:
+        if commits != again:
+            found.false(file, f"it says it has made {commits} commits, and {again}", _NEW_WITNESS)
     for (name,) in conflicts:
         what = f"it keeps two heads of {name} that cannot both be true"
         found.false(file, what, "two histories of one log: keep every copy, tell the witnesses")

@@ -17,12 +17,13 @@ from ..storage.database import sync_folder_of
 from ..storage.disk import StorageBroken, storage, storage_error
 from .guard import Guard
 
-WITNESS_VERSION = 2
+WITNESS_VERSION = 3
 WITNESS_DDL = """
 CREATE TABLE witness (
     name TEXT NOT NULL,
     commits INTEGER NOT NULL DEFAULT 0, -- write transactions so far: compared with the guard outside this file
-    frozen TEXT                         -- why this witness signs nothing any more; NULL while it does
+    frozen TEXT,                        -- why this witness signs nothing any more; NULL while it does
+    commits_again INTEGER NOT NULL DEFAULT 0    -- the same number: nothing else here would show a flipped bit
 ) STRICT;
 CREATE TABLE logs (
     origin TEXT PRIMARY KEY,
@@ -39,7 +40,9 @@ CREATE TABLE conflicts (            -- two checkpoints signed by the log that ca
 ) STRICT;
 """
 _UPGRADES = {
-    1: "ALTER TABLE witness ADD COLUMN commits INTEGER NOT NULL DEFAULT 0; ALTER TABLE witness ADD COLUMN frozen TEXT;"
+    1: "ALTER TABLE witness ADD COLUMN commits INTEGER NOT NULL DEFAULT 0; ALTER TABLE witness ADD COLUMN frozen TEXT;",
+    2: "ALTER TABLE witness ADD COLUMN commits_again INTEGER NOT NULL DEFAULT 0; "
+    "UPDATE witness SET commits_again = commits;",
 }
 
 
@@ -90,32 +93,38 @@ class WitnessState:
     def _upgrade(self) -> None:
         """Bring the file of an earlier version up to date, in one transaction."""
         try:
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in _UPGRADES:
-                return
-            self._db.execute("BEGIN IMMEDIATE")
-            if self._db.execute("PRAGMA user_version").fetchone()[0] == version:
-                for statement in _UPGRADES[version].split(";")[:-1]:
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {version + 1}")
-            self._db.execute("COMMIT")
+            while (version := self._version()) in _UPGRADES:
+                self._db.execute("BEGIN IMMEDIATE")
+                if self._version() == version:
+                    for statement in _UPGRADES[version].split(";")[:-1]:
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA user_version = {version + 1}")
+                self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.rollback()
             raise SetupError(f"{self.path} is not a witness state file: {error}") from None
 
+    def _version(self) -> int:
+        return self._db.execute("PRAGMA user_version").fetchone()[0]
+
     def _check(self, name: str) -> None:
         try:
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            version = self._version()
             if version != WITNESS_VERSION:
                 raise SetupError(
                     f"{self.path} has state version {version}; this program reads version {WITNESS_VERSION}"
                 )
-            stored, commits = self._db.execute("SELECT name, commits FROM witness").fetchone()
+            stored, commits, again = self._db.execute("SELECT name, commits, commits_again FROM witness").fetchone()
         except sqlite3.Error as error:
             raise SetupError(f"{self.path} is not a witness state file: {error}") from None
         if stored != name:
             raise SetupError(f"{self.path} is the state of the witness {stored}, not of {name}")
+        if commits != again:
+            raise SetupError(
+                f"{self.path} is damaged: it says it has made {commits} commits, and {again}; make a new witness with "
+                "a new key"
+            )
         if self._guard is not None and commits < self._guard.count:
             raise SetupError(
                 f"{self.path} has made {commits} commits, its guard {self._guard.path} counted {self._guard.count}: "
@@ -148,7 +157,7 @@ class WitnessState:
                     # what changed nothing is not counted: a request that is refused costs no flush
                     if self._db.total_changes != before:
                         (commits,) = self._db.execute(
-                            "UPDATE witness SET commits = commits + 1 RETURNING commits"
+                            "UPDATE witness SET commits = commits + 1, commits_again = commits + 1 RETURNING commits"
                         ).fetchone()
                 except BaseException:
                     self._db.execute("ROLLBACK")

@@ -217,7 +217,7 @@ def test_unusable_state_files(tmp_path: Path) -> None:
     with Witness.create(NAME, SIGNER, tmp_path / "newer"):
         pass
     db = sqlite3.connect(tmp_path / "newer")
-    db.execute("PRAGMA user_version = 3")
+    db.execute("PRAGMA user_version = 4")
     db.close()
     for name in ("rubbish", "empty", "newer"):
         with pytest.raises(SetupError):
@@ -563,18 +563,34 @@ def test_its_own_known_cosignature_freezes_nothing(witness: Witness) -> None:
     assert witness.frozen is None
 
 
-def test_a_state_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "back",
+    [
+        "ALTER TABLE witness DROP COLUMN commits; ALTER TABLE witness DROP COLUMN frozen;"
+        "ALTER TABLE witness DROP COLUMN commits_again; PRAGMA user_version = 1",
+        "ALTER TABLE witness DROP COLUMN commits_again; PRAGMA user_version = 2",
+    ],
+)
+def test_a_state_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path, back: str) -> None:
     path = tmp_path / "w.db"
     with Witness.create(NAME, SIGNER, path) as made:
         made.add_log(LOG.name, [LOG.verifier])
         made.add_checkpoint(0, [], note(5))
     with closing(sqlite3.connect(path)) as db:
-        db.executescript(
-            "ALTER TABLE witness DROP COLUMN commits; ALTER TABLE witness DROP COLUMN frozen; PRAGMA user_version = 1"
-        )
+        db.executescript(back)
     with Witness(NAME, SIGNER, path) as again:
         assert again.logs()[0].size == 5
         assert again.add_checkpoint(5, TREE.consistency(5, 9), note(9)).status == 200
+
+
+def test_a_counter_that_was_changed_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "w.db"
+    with Witness.create(NAME, SIGNER, path) as made:
+        made.add_log(LOG.name, [LOG.verifier])
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE witness SET commits = commits + 1")
+    with pytest.raises(SetupError, match="damaged"):
+        Witness(NAME, SIGNER, path)
 
 
 # --- sign-subtree ---
