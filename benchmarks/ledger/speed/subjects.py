@@ -4,8 +4,9 @@ sqlite     rows (id, leaf, hash) in WAL mode with synchronous=FULL; hashes are m
 bare       `Log.append`: entries, tree and signed checkpoint in one commit
 published  the same, then tiles and bundles after every batch and checkpoint.pending, written and flushed as in a ledger
 indexed    the same, then the absence index takes one key for each entry and gives its root after every batch; its
-           pages go to absence.db when they have become many. The keys are given: opaque entries name no image, and
-           reading them out of signed entries is `python -m benchmarks.ledger.absence`'s `entries`
+           pages go to absence.db when they have become many. Opaque entries name no image: the first 32 bytes of one
+           are taken for a digest. Reading digests out of signed entries is `entries` of
+           `python -m benchmarks.ledger.absence`
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ class Indexed(Published):
         """See `Subject`."""
         first = self.size()
         super().append(entries)
-        self._map.add([(index_key(PIXELS, hashlib.sha256(e[:8]).digest()), first + i) for i, e in enumerate(entries)])
+        self._map.add([(index_key(PIXELS, entry[:32]), first + place) for place, entry in enumerate(entries)])
         self.index_root = self._map.root()
         if self._pages.unwritten > UNWRITTEN_PAGES:
             self._pages.flush(Progress(self.size(), b"", self.index_root))
