@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import output, sources
+from .cosigner import (
+    GuardOption,
+    KeyTypesOption,
+    NewKeysArgument,
+    NoGuardOption,
+    OriginArgument,
+    OriginOption,
+    key_kinds,
+    read_keys,
+    tell_guard,
+)
 from .options import JsonOption, LedgerOption
-from .witness import KeyType, read_keys
 
 if TYPE_CHECKING:
     from ..node.mirror.mirror import Mirror
@@ -20,14 +30,9 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The mirror's folder
 def init(
     folder: Folder,
     name: Annotated[str, typer.Option("--name", help="The mirror's name for ever: a URL without scheme.")],
-    keys: Annotated[
-        list[KeyType] | None, typer.Option("--key", help="Type of key; repeat for several (default: ed25519).")
-    ] = None,
-    guard: Annotated[
-        Path | None,
-        typer.Option("--guard", metavar="FILE", help="The counter outside DIR that notices a restored backup."),
-    ] = None,
-    no_guard: Annotated[bool, typer.Option("--no-guard", help="Do without that counter.")] = False,
+    keys: KeyTypesOption = None,
+    guard: GuardOption = None,
+    no_guard: NoGuardOption = False,
 ) -> None:
     """\b
         pd mirror init archive --name mirror.example/archive
@@ -43,16 +48,10 @@ def init(
     """
     from ..node.mirror.directory import make
     from ..node.mirror.mirror import Mirror
-    from ..schemas.errors import UsageError
 
-    if guard is not None and no_guard:
-        raise UsageError("--guard and --no-guard exclude each other")
-    kinds = tuple(dict.fromkeys(str(key) for key in keys or [KeyType.ED25519]))
+    kinds = key_kinds(keys, guard, no_guard)
     config = make(folder, name, keys=kinds, guard=guard, guarded=not no_guard)
-    if config.guard is None:
-        output.note("without a guard a restored backup is noticed only when a log shows a cosignature of this key")
-    else:
-        output.note(f"the guard is {config.guard}: keep it out of every backup that holds {folder}")
+    tell_guard(folder, config.guard)
     with Mirror(folder) as mirror:
         for signer in (*mirror.signers, mirror.index_key):
             output.result(signer.verifier.encode())
@@ -67,7 +66,7 @@ def add(
     source: Annotated[
         str, typer.Option("--from", metavar="URL|DIR", help="Where the log is served; without it, it must be pushed.")
     ] = "",
-    origin: Annotated[str | None, typer.Option(help="The log's origin (default: the key's name).")] = None,
+    origin: OriginOption = None,
     signatures: Annotated[
         bool, typer.Option("--signatures", help="Verify every entry's signature by the author that it names.")
     ] = False,
@@ -101,10 +100,8 @@ def add(
 
 def change_keys(
     folder: Folder,
-    origin: Annotated[str, typer.Argument(metavar="ORIGIN", help="The log's origin.")],
-    vkeys: Annotated[
-        list[str], typer.Argument(metavar="VKEY|FILE...", help="All keys that it may sign with from now on.")
-    ],
+    origin: OriginArgument,
+    vkeys: NewKeysArgument,
 ) -> None:
     """\b
         pd mirror keys archive models.example/studio/log OLD.vkey NEW.vkey
@@ -122,7 +119,7 @@ def change_keys(
     output.note(f"{output.printable(origin)} is believed under these keys now")
 
 
-def remove(folder: Folder, origin: Annotated[str, typer.Argument(metavar="ORIGIN", help="The log's origin.")]) -> None:
+def remove(folder: Folder, origin: OriginArgument) -> None:
     """\b
         pd mirror remove archive models.example/studio/log
 

@@ -136,7 +136,7 @@ def log_init(
     """
     from ..node.log.directory import make
     from ..schemas.errors import SetupError
-    from .witness import read_keys
+    from .cosigner import read_keys
 
     lines = None
     if policy is not None:

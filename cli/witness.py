@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import output
+from .cosigner import (
+    GuardOption,
+    KeyTypesOption,
+    NewKeysArgument,
+    NoGuardOption,
+    OriginArgument,
+    OriginOption,
+    key_kinds,
+    read_keys,
+    tell_guard,
+)
 from .options import JsonOption
 
 if TYPE_CHECKING:
-    from ..ledger.notes.note import VerifierKey
     from ..ledger.witness import Conflict, WatchedLog
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The witness's folder.")]
 
 
-class KeyType(StrEnum):
-    """What a witness can sign with."""
-
-    ED25519 = "ed25519"
-    ML_DSA_44 = "ml-dsa-44"
-
-
 def init(
     folder: Folder,
     name: Annotated[str, typer.Option("--name", help="The witness's name for ever: a URL without scheme.")],
-    keys: Annotated[
-        list[KeyType] | None, typer.Option("--key", help="Type of key; repeat for several (default: ed25519).")
-    ] = None,
-    guard: Annotated[
-        Path | None,
-        typer.Option("--guard", metavar="FILE", help="The counter outside DIR that notices a restored backup."),
-    ] = None,
-    no_guard: Annotated[bool, typer.Option("--no-guard", help="Do without that counter.")] = False,
+    keys: KeyTypesOption = None,
+    guard: GuardOption = None,
+    no_guard: NoGuardOption = False,
 ) -> None:
     """\b
         pd witness init notary --name witness.example/notary
@@ -50,18 +47,10 @@ def init(
     Python: plausible.node.witness.directory.make
     """
     from ..node.witness.directory import make, open_witness
-    from ..schemas.errors import UsageError
 
-    if guard is not None and no_guard:
-        raise UsageError("--guard and --no-guard exclude each other")
-    kinds = tuple(dict.fromkeys(str(key) for key in keys or [KeyType.ED25519]))
+    kinds = key_kinds(keys, guard, no_guard)
     config = make(folder, name, keys=kinds, guard=guard, guarded=not no_guard)
-    if config.guard is None:
-        output.note(
-            "without a guard a restored backup is noticed only when a log shows a later cosignature of this key"
-        )
-    else:
-        output.note(f"the guard is {config.guard}: keep it out of every backup that holds {folder}")
+    tell_guard(folder, config.guard)
     with open_witness(folder) as witness:
         for signer in witness.signers:
             output.result(signer.verifier.encode())
@@ -73,7 +62,7 @@ def add(
         list[str],
         typer.Argument(metavar="VKEY|FILE...", help="Verifier keys of the log, or files that hold one a line."),
     ],
-    origin: Annotated[str | None, typer.Option(help="The log's origin (default: the key's name).")] = None,
+    origin: OriginOption = None,
 ) -> None:
     """\b
         pd witness add notary models.example/studio/log+0a72cd63+AV2y...
@@ -98,10 +87,8 @@ def add(
 
 def change_keys(
     folder: Folder,
-    origin: Annotated[str, typer.Argument(metavar="ORIGIN", help="The log's origin.")],
-    vkeys: Annotated[
-        list[str], typer.Argument(metavar="VKEY|FILE...", help="All keys that it may sign with from now on.")
-    ],
+    origin: OriginArgument,
+    vkeys: NewKeysArgument,
 ) -> None:
     """\b
         pd witness keys notary models.example/studio/log OLD.vkey NEW.vkey
@@ -119,7 +106,7 @@ def change_keys(
     output.note(f"{output.printable(origin)} is believed under these keys now")
 
 
-def remove(folder: Folder, origin: Annotated[str, typer.Argument(metavar="ORIGIN", help="The log's origin.")]) -> None:
+def remove(folder: Folder, origin: OriginArgument) -> None:
     """\b
         pd witness remove notary models.example/studio/log
 
@@ -244,23 +231,3 @@ def pull(
     output.note(f"{len(listed)} logs listed: {len(added)} are new, {len(kept)} were known and stay as they are")
     for origin in added:
         output.result(output.printable(origin))
-
-
-def read_keys(texts: list[str]) -> list[VerifierKey]:
-    """The verifier keys in arguments, each a key or a file that holds one a line."""
-    from ..ledger.notes.note import VerifierKey
-
-    return [VerifierKey.parse(line) for text in texts for line in _lines(text)]
-
-
-def _lines(text: str) -> list[str]:
-    """The verifier keys of an argument: itself, or the lines of the file it names."""
-    path = Path(text)
-    if "+" in text and not path.is_file():
-        return [text]
-    try:
-        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeError) as error:
-        from ..schemas.errors import SetupError
-
-        raise SetupError(f"{text} is neither a verifier key nor a file of them: {error}") from None

@@ -51,7 +51,7 @@ from plausible.ledger.storage.lookup import read_bundle
 from plausible.ledger.vault.vault import VAULT_FILE, Vault
 from plausible.schemas.errors import PlausibleError
 
-from benchmarks.ledger.cycles import CYCLES, Cycle, reopen, run_forked, stacks_of
+from benchmarks.ledger.cycles import CYCLES, WITNESSES, Cycle, reopen, run_forked, stacks_of
 
 SPACE = (
     "open", "openat", "write", "pwrite64", "writev", "fsync", "fdatasync", "sync_file_range", "ftruncate", "fallocate",
@@ -251,6 +251,12 @@ def _look_after_flush(lines: list[str], harm: str, told: Told, outcome: Outcome)
         for packet in told.of("note"):
             if packet["at"] > since and packet["where"] == "write_checkpoint" and line in packet["text"]:
                 outcome.bad("went on", f"{file.name} failed and its witness cosigned")
+        return
+    if file.name == "witnesses":
+        # one of them met this; which one is seen by who is missing from then on
+        heads = [p["text"] for p in told.of("note") if p["at"] > since and p["where"] == "write_checkpoint"]
+        if all(any(f"\n\N{EM DASH} {name} " in text for text in heads) for name in WITNESSES):
+            outcome.bad("went on", "the witnesses' folder failed, and every witness cosigned")
         return
     for packet in told.of("promised"):
         if packet["at"] > since:

@@ -31,21 +31,27 @@ def write_key(path: Path, key: SignerKey) -> None:
         raise
 
 
-def read_key(path: Path) -> SignerKey:
-    """Read a private key file; `SetupError` if it is absent, malformed or readable by others."""
+def read_private(path: Path, what: str, limit: int = 65_536) -> bytes:
+    """At most `limit` bytes of a file (`what` it is) that only its owner may read; `SetupError` if absent or open."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            text = file.read(65_536)
+            data = file.read(limit)
     except FileNotFoundError:
-        raise SetupError(f"the key file {path} is missing") from None
+        raise SetupError(f"{what} {path} is missing") from None
     except OSError as error:
-        raise SetupError(f"the key file {path} cannot be read: {error.strerror}") from None
+        raise SetupError(f"{what} {path} cannot be read: {error.strerror}") from None
     # Windows has no such bits: there the folder's permissions must do
     if os.name == "posix" and mode & 0o077:
-        raise SetupError(f"the key file {path} is open to others (mode {mode:04o}): chmod 600 it")
+        raise SetupError(f"{what} {path} is open to others (mode {mode:04o}): chmod 600 it")
+    return data
+
+
+def read_key(path: Path) -> SignerKey:
+    """Read a private key file; `SetupError` if it is absent, malformed or readable by others."""
+    data = read_private(path, "the key file")
     try:
-        return SignerKey.parse(text.decode("utf-8").strip())
+        return SignerKey.parse(data.decode("utf-8").strip())
     except (EvidenceError, UnicodeError) as error:
         raise SetupError(f"the key file {path} holds no private key: {error}") from None
 

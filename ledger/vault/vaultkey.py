@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from ...schemas import jcs
 from ...schemas.errors import EvidenceError, SetupError, UsageError
 from ...schemas.text import parse_hex
+from ..keys.keyfile import read_private
 from ..notes.wire import decode_base64, encode_base64, u64
 from ..storage.disk import storage, write_file
 
@@ -126,16 +126,7 @@ class VaultKey:
     def from_file(cls, path: Path | str) -> VaultKey:
         """Read a key file; `SetupError` if it is absent, malformed or readable by others."""
         path = Path(path)
-        try:
-            with path.open("rb") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-                text = file.read(1024)
-        except FileNotFoundError:
-            raise SetupError(f"the vault's key file {path} is missing") from None
-        except OSError as error:
-            raise SetupError(f"the vault's key file {path} cannot be read: {error.strerror}") from None
-        if os.name == "posix" and mode & 0o077:
-            raise SetupError(f"the vault's key file {path} is open to others (mode {mode:04o}): chmod 600 it")
+        text = read_private(path, "the vault's key file", 1024)
         try:
             word, _, value = text.decode("ascii").strip().partition(" ")
             key = decode_base64(value, "the key")

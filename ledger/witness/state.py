@@ -147,8 +147,7 @@ class WitnessState:
             if self._broken is not None:
                 raise self._broken
             if not self._folder_synced:
-                sync_folder_of(self.path)  # as in `create`
-                self._folder_synced = True
+                self._sync_folder()
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 before = self._db.total_changes
@@ -171,6 +170,15 @@ class WitnessState:
                 raise failed from None
             if self._guard is not None and commits is not None:
                 self._guard.advance(commits)
+
+    def _sync_folder(self) -> None:
+        """As in `create`. A flush that failed once says nothing by succeeding later."""
+        try:
+            sync_folder_of(self.path)
+        except StorageBroken as error:
+            self._broken = SetupError(f"{error}; this witness cosigns no more until it is opened again")
+            raise
+        self._folder_synced = True
 
     def read(self, query: str, *values: str) -> list[Any]:
         """Rows of a query."""

@@ -12,28 +12,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...ledger.absence.note import KEY_SUFFIX
 from ...ledger.keys.keyfile import check_roles, read_key, write_key
-from ...ledger.notes.note import COSIGNATURE_ED25519, COSIGNATURE_ML_DSA_44, ED25519, SignerKey, check_key_name
+from ...ledger.notes.note import ED25519, SignerKey
 from ...ledger.storage.disk import storage, write_file
 from ...ledger.storage.lock import LOCK_FILE, SequencerLock
 from ...ledger.witness import Witness
-from ...schemas.errors import EvidenceError, SetupError, UsageError
+from ...schemas.errors import SetupError
+from ..cosigner import make_keys, write_config
+from ..cosigner import read_config as read_settings
 from ..settings import quoted, read_table
-from ..witness.directory import default_guard
 
 CONFIG = "mirror.toml"
 STATE = "mirror.db"
 PENDING = "pending.db"
 LOGS = "logs"
 LOG_CONFIG = "log.toml"
-_KEYS = {
-    "ed25519": (COSIGNATURE_ED25519, "keys/mirror.key"),
-    "ml-dsa-44": (COSIGNATURE_ML_DSA_44, "keys/mirror-ml-dsa-44.key"),
-}
 _INDEX_KEY = "keys/index.key"
 
 
@@ -66,44 +63,20 @@ def make(
 
     `guard` None takes a file in the user's state folder, unless not `guarded`.
     """
-    try:
-        check_key_name(name)
-    except EvidenceError as error:
-        raise UsageError(f"{name!r} is no name for a mirror: {error}") from None
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} holds something already: choose an empty folder")
+    signers, config = make_keys(folder, name, "mirror", keys=keys, guard=guard, guarded=guarded)
     with storage(f"making {folder}"):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / LOGS).mkdir()
-    signers = [SignerKey.generate(name, _KEYS[kind][0]) for kind in keys]
-    path = None if not guarded else (guard or default_guard(signers[0], "mirror")).absolute()
-    config = MirrorConfig(name, tuple(_KEYS[kind][1] for kind in keys), _INDEX_KEY, path)
-    for signer, file in zip(signers, config.keys, strict=True):
-        write_key(folder / file, signer)
     write_key(folder / _INDEX_KEY, SignerKey.generate(name + KEY_SUFFIX, ED25519))
-    Witness.create(name, signers, folder / STATE, guard=path).close()
+    Witness.create(name, signers, folder / STATE, guard=config.guard).close()
     Witness.create(name, (), folder / PENDING).close()
-    text = f"version = 1\nname = {quoted(name)}\nkeys = [{', '.join(map(quoted, config.keys))}]\n"
-    text += f"index_key = {quoted(_INDEX_KEY)}\n"
-    if path is not None:
-        text += f"guard = {quoted(str(path))}\n"
-    # written last: a folder without it is not a mirror
-    with storage(f"writing {folder / CONFIG}"):
-        write_file(folder / CONFIG, text.encode("utf-8"))
-    return config
+    write_config(folder / CONFIG, replace(config, more=(("index_key", _INDEX_KEY),)))
+    return read_config(folder)
 
 
 def read_config(folder: Path) -> MirrorConfig:
     """Read mirror.toml; `SetupError` if it is missing or says anything unknown."""
-    path = folder / CONFIG
-    missing = f"{folder} is no mirror (it has no {CONFIG}): make one with pd mirror init"
-    table = read_table(path, {"name", "keys", "index_key", "guard"}, missing)
-    name, keys, index, guard = (table.get(key) for key in ("name", "keys", "index_key", "guard"))
-    files = [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
-    good = isinstance(name, str) and isinstance(index, str) and isinstance(guard, str | None) and bool(files)
-    if not good or files != keys:
-        raise SetupError(f"{path} needs a name, a list of key files, an index key, and a guard that is a path")
-    return MirrorConfig(str(name), tuple(files), str(index), None if guard is None else Path(str(guard)))
+    found = read_settings(folder / CONFIG, "mirror", ("index_key",))
+    return MirrorConfig(found.name, found.keys, dict(found.more)["index_key"], found.guard)
 
 
 @contextlib.contextmanager

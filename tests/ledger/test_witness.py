@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -581,6 +583,29 @@ def test_a_state_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path, bac
     with Witness(NAME, SIGNER, path) as again:
         assert again.logs()[0].size == 5
         assert again.add_checkpoint(5, TREE.consistency(5, 9), note(9)).status == 200
+
+
+def test_a_folder_that_was_not_flushed_once_is_not_believed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Witness.create(NAME, SIGNER, tmp_path / "w.db") as made:
+        made.add_log(LOG.name, [LOG.verifier])
+    flush, failing = os.fsync, [True]
+
+    def fail_once(descriptor: int) -> None:
+        if failing and stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            failing.clear()
+            raise OSError(errno.EIO, "Input/output error")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    with Witness(NAME, SIGNER, tmp_path / "w.db") as witness:
+        for _ in range(2):
+            with pytest.raises(SetupError):
+                witness.add_checkpoint(0, [], note(5))
+        assert not failing
+    with Witness(NAME, SIGNER, tmp_path / "w.db") as witness:
+        assert witness.add_checkpoint(0, [], note(5)).status == 200
 
 
 def test_a_counter_that_was_changed_is_noticed(tmp_path: Path) -> None:
