@@ -259,6 +259,9 @@ def change(path: Path, statement: str) -> None:
         db.commit()
 
 
+LAST_PIECE = "WHERE position = (SELECT max(position) FROM piece)"
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -280,12 +283,12 @@ def change(path: Path, statement: str) -> None:
         "UPDATE chain SET time = time + 1",
         "UPDATE chain SET draw = draw + 1",
         "UPDATE chain SET draw = 0",
-        "UPDATE piece SET leaves = x'00'",
-        "UPDATE piece SET leaves = CAST(substr(leaves, 1, length(leaves) - 1) || 'y' AS BLOB)",
-        "UPDATE piece SET hashes = zeroblob(32 * count)",
-        "UPDATE piece SET hashes = x'00'",
-        "UPDATE piece SET count = count - 1",
-        "DELETE FROM piece WHERE position = (SELECT max(position) FROM piece)",
+        f"UPDATE piece SET leaves = x'00' {LAST_PIECE}",
+        f"UPDATE piece SET leaves = CAST(substr(leaves, 1, length(leaves) - 1) || 'y' AS BLOB) {LAST_PIECE}",
+        f"UPDATE piece SET hashes = zeroblob(32 * count) {LAST_PIECE}",
+        f"UPDATE piece SET hashes = x'00' {LAST_PIECE}",
+        f"UPDATE piece SET count = count - 1 {LAST_PIECE}",
+        f"DELETE FROM piece {LAST_PIECE}",
         "UPDATE draw SET position = position + 1 WHERE position = 20",
         "UPDATE draw SET draw = draw + 100000 WHERE position = 20",
         "DELETE FROM draw WHERE position = 20",
