@@ -25,15 +25,11 @@ from typing import Any
 
 from ...schemas.errors import EvidenceError, SetupError
 from ..notes.wire import decode_base64, encode_base64
+from ..storage import flock
 from ..storage.disk import StorageBroken, storage, sync_folder
 from ..vault.sealing import SEALED_FRAME, Seal
 from ..vault.vault import Submission
 from ..vault.vaultkey import VaultLocked
-
-try:
-    import fcntl
-except ImportError:  # a journal is then used by one process only
-    fcntl = None  # type: ignore[assignment]
 
 MAGIC = b"plausible.journal/1\n"
 _PREFIX = 12
@@ -131,9 +127,8 @@ class Journal:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            if fcntl is not None:
-                with storage(f"locking the journal {self.path}"):
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with storage(f"locking the journal {self.path}"):
+                flock.lock(descriptor, wait=True)
             yield descriptor
         finally:
             os.close(descriptor)

@@ -23,11 +23,7 @@ from itertools import repeat
 from pathlib import Path
 
 from ...schemas.errors import SetupError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from . import flock
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 _TEMPORARY = ".tmp-"
@@ -201,17 +197,18 @@ def _remove_stale(target: Path) -> None:
 
 def _locked(folder: Path) -> int | None:
     """A descriptor that holds the lock on a folder; None if another process does, or none can be had here."""
-    if fcntl is None:
+    if not flock.AVAILABLE:
         return None
     descriptor = None
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if flock.lock(descriptor, wait=False):
+            return descriptor
     except OSError:  # held, gone, or a file system without locks: then nothing is ever taken for stale
-        if descriptor is not None:
-            os.close(descriptor)
-        return None
-    return descriptor
+        pass
+    if descriptor is not None:
+        os.close(descriptor)
+    return None
 
 
 def remove_leftovers(folder: Path) -> None:

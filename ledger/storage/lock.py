@@ -11,12 +11,8 @@ import os
 from pathlib import Path
 
 from ...schemas.errors import SetupError
+from . import flock
 from .disk import storage
-
-try:
-    import fcntl
-except ImportError:  # Windows: msvcrt has no lock that a dying process surely gives back on every file system
-    fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = "lock"
 
@@ -37,18 +33,18 @@ class SequencerLock:
         """Try to take the lock; never waits. `SetupError` where the lock file cannot be opened or locked at all."""
         if self._descriptor is not None:
             return True
-        if fcntl is None:
+        if not flock.AVAILABLE:
             raise SetupError("this system has no flock: open the ledger on Linux or macOS, or with mode='read'")
         with storage(f"opening {self.path}"):
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
+            taken = flock.lock(descriptor, wait=False)
         except OSError as error:
             os.close(descriptor)
             raise SetupError(f"{self.path} cannot be locked: {error.strerror}") from error
+        if not taken:
+            os.close(descriptor)
+            return False
         # who holds it, for people who wonder; nothing reads it back
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)

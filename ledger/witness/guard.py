@@ -17,12 +17,8 @@ from collections.abc import Generator
 from pathlib import Path
 
 from ...schemas.errors import SetupError, UsageError
+from ..storage import flock
 from ..storage.disk import storage, sync_folder
-
-try:
-    import fcntl
-except ImportError:  # Windows: there one process serves a witness
-    fcntl = None  # type: ignore[assignment]
 
 _SLOT = 4096
 _TAG = b"plausible.witness-guard/1\n"
@@ -92,14 +88,11 @@ class Guard:
 
     @contextlib.contextmanager
     def _alone(self) -> Generator[None]:
-        if fcntl is None:
-            yield
-            return
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        flock.lock(self._file, wait=True)
         try:
             yield
         finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+            flock.unlock(self._file)
 
     def close(self) -> None:
         """Close the file."""
