@@ -21,22 +21,22 @@ from ..ledger.entries.images import Image, read_image
 from ..ledger.notes.policy import Policy
 from ..schemas.errors import PlausibleError, UsageError
 from ..schemas.verdict import Verdict
-from .absence import accused_facts, passed_over, source_coverage, succession_gap
-from .assemble import Outcome, Report, assemble
-from .blank import without_evidence
-from .candidates import Candidate, Settings, invert_candidates, relative_scores, search_again
-from .copies import variance
-from .copy_limits import CopyLimits
-from .copy_stage import SAME_LATENT, Archive, build_archive, nearest_latent, search_archive
-from .decide import decide, denial_pending
-from .entries import replay_entry
-from .evidence_stage import EvidenceStage
-from .findings import Check, Coverage, Decision, Findings, Trust
-from .models import Models
-from .probe import SCOPES, Options, Run
-from .sources import EvidenceFiles, LogLike, LogSource, open_logs, read_evidence
-from .transformation import jpeg_settings
-from .vouched import combined, given_answer, is_absence_proof, with_given
+from .copies.limits import CopyLimits
+from .copies.search import variance
+from .copies.transformation import jpeg_settings
+from .logs.absence import accused_facts, passed_over, source_coverage, succession_gap
+from .logs.sources import EvidenceFiles, LogLike, LogSource, open_logs, read_evidence
+from .logs.vouched import combined, given_answer, is_absence_proof, with_given
+from .report.assemble import Outcome, Report, assemble
+from .stages.blank import without_evidence
+from .stages.candidates import Candidate, Settings, invert_candidates, relative_scores, search_again
+from .stages.copies import SAME_LATENT, Archive, build_archive, nearest_latent, search_archive
+from .stages.decide import decide, denial_pending
+from .stages.entries import replay_entry
+from .stages.evidence import EvidenceStage
+from .stages.findings import Check, Coverage, Decision, Findings, Trust
+from .stages.models import Models
+from .stages.probe import SCOPES, Options, Run
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, total)."""

@@ -26,7 +26,7 @@ from .verify import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..attribution.assemble import Report
+    from ..attribution.report.assemble import Report
 
 
 def attribute(
@@ -78,7 +78,7 @@ def _registered(ledger: str | None) -> list[Path]:
 
 def _table(report: Report) -> None:
     """The candidates, nearest first."""
-    from ..attribution.findings import ROUNDING_FLOOR
+    from ..attribution.stages.findings import ROUNDING_FLOOR
     from ..schemas import jcs
 
     def number(recorded: Any) -> float | None:

@@ -12,8 +12,8 @@ from . import output, settings, sources
 from .options import ForceOption, LedgerFolder
 
 if TYPE_CHECKING:
-    from ..attribution.calibration import Negative
-    from ..attribution.classes import Pixels
+    from ..attribution.calibration.classes import Pixels
+    from ..attribution.calibration.document import Negative
     from ..attribution.generators import Generator
 
 
@@ -56,7 +56,7 @@ def calibrate(
     Without a calibration under the same budget and engine version no verdict rests on an inversion but `attributed` by
     an exact match. It takes hours for a large generator; interrupted, it goes on from where it was.
 
-    Python: plausible.attribution.calibration.calibrate
+    Python: plausible.attribution.calibration.document.calibrate
     """
     sources.require_attribution()
     from ..attribution.generators import load_model_folder
@@ -90,9 +90,9 @@ def _inversion(
     threads: int | None,
     device: str | None,
 ) -> None:
-    from ..attribution.calibration import calibrate as measure
-    from ..attribution.classes import RELAXED
-    from ..attribution.measure import Row
+    from ..attribution.calibration.classes import RELAXED
+    from ..attribution.calibration.document import calibrate as measure
+    from ..attribution.calibration.measure import Row
 
     others = [n for path in negatives for n in _pictures(path, generator, derivative=False)]
     others += [n for path in clones for n in _pictures(path, generator, derivative=True)]
@@ -142,7 +142,7 @@ def _number(value: float | None) -> str:
 
 def _pictures(folder: Path, generator: Generator, *, derivative: bool) -> list[Negative]:
     """Every picture of a folder, at its own size, with the generator's channels."""
-    from ..attribution.calibration import Negative
+    from ..attribution.calibration.document import Negative
     from ..ledger.entries.images import read_image
     from ..schemas.errors import UsageError
 
@@ -172,7 +172,7 @@ def _channels(pixels: Pixels, generator: Generator, path: Path) -> Pixels:
 def _copies(folder: Path, generator: Generator, seed: int, force: bool) -> None:
     import torch
 
-    from ..attribution.copy_limits import FILE, CopyLimits, calibrate_copies
+    from ..attribution.copies.limits import FILE, CopyLimits, calibrate_copies
     from ..ledger.entries.digests import canonical_pixels
 
     def draw(count: int, at: int) -> list[Pixels]:

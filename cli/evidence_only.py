@@ -14,8 +14,8 @@ from ..schemas.errors import PlausibleError, UsageError
 from . import output
 
 if TYPE_CHECKING:
-    from ..attribution.findings import Check, Coverage, Decision, EntryFinding, Findings
-    from ..attribution.sources import EvidenceFiles
+    from ..attribution.logs.sources import EvidenceFiles
+    from ..attribution.stages.findings import Check, Coverage, Decision, EntryFinding, Findings
     from ..ledger.absence.note import IndexPolicy
     from ..ledger.entries.authors import Authors
     from ..ledger.entries.evidence import Evidence
@@ -58,8 +58,8 @@ def verify_evidence_only(
     Proofs about absence indexes are held against `index_policy` too, and are passed over without one. Raises
     `UsageError` without policy, authors or any evidence: there would be nothing to say.
     """
-    from ..attribution.decide import decide
-    from ..attribution.findings import Scope
+    from ..attribution.stages.decide import decide
+    from ..attribution.stages.findings import Scope
     from ..ledger.entries.authors import Authors
     from ..ledger.notes.policy import Policy
     from ..schemas.verdict import worst_exit
@@ -82,9 +82,9 @@ def verify_evidence_only(
 
 
 def _findings(image: str, files: list[Path], trust: _Trust, checked: _Checked) -> Findings:
-    from ..attribution.findings import CopyFinding, Coverage, Findings
-    from ..attribution.sources import read_evidence
-    from ..attribution.vouched import combined, is_absence_proof
+    from ..attribution.logs.sources import read_evidence
+    from ..attribution.logs.vouched import combined, is_absence_proof
+    from ..attribution.stages.findings import CopyFinding, Coverage, Findings
 
     try:
         picture = _read(image)
@@ -132,7 +132,7 @@ def _tell(outcome: str, text: str) -> None:
 
 def _absence(given: EvidenceFiles, picture: Image, trust: _Trust) -> tuple[Check, Coverage | None, str | None]:
     """A proof about an absence index: its check, what it covers, and why it could not be read, if so."""
-    from ..attribution.vouched import given_answer
+    from ..attribution.logs.vouched import given_answer
 
     answer = given_answer(
         given, picture, policy=trust.policy, index_policy=trust.index_policy, sources=(), max_age=trust.max_age
@@ -158,7 +158,7 @@ def _check(picture: Image, given: EvidenceFiles, trust: _Trust) -> Evidence:
 
 def _entry(found: Evidence) -> EntryFinding:
     """What decide() is told about one piece of evidence."""
-    from ..attribution.findings import EntryFinding
+    from ..attribution.stages.findings import EntryFinding
 
     false, distrust = found.fault("false"), found.fault("policy")
     origin = "an unreadable log"

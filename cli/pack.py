@@ -82,7 +82,7 @@ def make_archive(
     Raises `EvidenceError` if the report is about another picture, `UsageError` if a file of `trust` is not the one
     that the report names, or if two files have one name.
     """
-    from ..attribution.report import render
+    from ..attribution.report.document import render
     from ..ledger.entries.images import read_image
     from ..schemas.errors import EvidenceError, UsageError
     from ..schemas.text import digest_text

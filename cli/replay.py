@@ -45,12 +45,12 @@ def replay(
     contradicts the entry under the record's own environment, 4 if it cannot be replayed here. Signatures and the log
     are not checked: `pd verify` does that.
 
-    Python: plausible.attribution.replay.replay
+    Python: plausible.attribution.replay.records.replay
     """
     import io
 
     sources.require_attribution()
-    from ..attribution.replay import replay as run
+    from ..attribution.replay.records import replay as run
     from ..ledger.entries.images import read_image
 
     picture = read_image(image)
@@ -94,7 +94,7 @@ def _record(image: Path, ledger: str | None, evidence: Path | None) -> tuple[Ent
             entry = parse_entry(opened.entry(index))
             opening = opened.opening(index, (*REPLAY_FIELDS, "tolerance"))
             return entry, verify_opening(opening, entry), [model.folder for model in opened.models()]
-    from ..attribution.sources import read_evidence
+    from ..attribution.logs.sources import read_evidence
     from ..ledger.notes.proof import TlogProof
     from ..schemas.errors import EvidenceError, UsageError
 

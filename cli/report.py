@@ -45,10 +45,10 @@ def report(
 
     A signed report's signature is checked, by --auditor's key if given, else by the key the report itself names.
 
-    Python: plausible.attribution.report.render
+    Python: plausible.attribution.report.document.render
     """
-    from ..attribution.pictures import Figure
-    from ..attribution.report import render
+    from ..attribution.report.document import render
+    from ..attribution.report.pictures import Figure
     from ..ledger.entries.images import read_image
     from ..schemas.errors import EvidenceError
     from ..schemas.text import digest_text
@@ -67,7 +67,7 @@ def report(
 
 def read_report(path: Path, auditor: str | None = None) -> FoundReport:
     """A report document or signed envelope. `EvidenceError` if malformed, or if its signature does not hold."""
-    from ..attribution.report import MAX_REPORT_BYTES, open_report
+    from ..attribution.report.document import MAX_REPORT_BYTES, open_report
     from ..ledger.notes.dsse import Envelope
     from ..ledger.notes.note import VerifierKey
     from ..schemas.errors import EvidenceError

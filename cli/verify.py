@@ -21,7 +21,7 @@ from .options import AuthorsOption, ExitZero, ForceOption, IndexPolicyOption, Js
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ..attribution.assemble import Report
+    from ..attribution.report.assemble import Report
     from ..attribution.verifier import Options, Verifier
     from ..ledger.absence.note import IndexPolicy
     from ..ledger.notes.note import SignerKey
@@ -211,7 +211,7 @@ def options_for(
     seed: int = 0,
 ) -> Options:
     """The verifier's options from flags and settings."""
-    from ..attribution.budget import Budget
+    from ..attribution.inversion.budget import Budget
     from ..attribution.verifier import Options
 
     return Options(
@@ -358,7 +358,7 @@ def run_all(
 
     `files` is the evidence of each image; `tell` prints what lies behind a verdict.
     """
-    from ..attribution.sources import read_evidence
+    from ..attribution.logs.sources import read_evidence
     from ..schemas.verdict import worst_exit
 
     codes: list[int] = []

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from plausible.attribution.budget import Budget
+from plausible.attribution.inversion.budget import Budget
 from plausible.schemas import jcs
 from plausible.schemas.calibration import CalibrationDocument
 from plausible.schemas.copies import CopyCalibration

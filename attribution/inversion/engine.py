@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...schemas.errors import UsageError
-from ..budget import FLOOR, Budget
-from ..distances import L2, Distance
+from ..distances.images import L2, Distance
 from ..generators.protocol import Generator
 from . import lm
 from .adam import Loss, Pool, advance
+from .budget import FLOOR, Budget
 from .exact import certify, guard, whiteness
 from .network import Network
 

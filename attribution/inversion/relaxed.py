@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...schemas.errors import UsageError
-from ..budget import FLOOR, Budget
 from ..generators.protocol import Generator
 from . import lm
 from .adam import Pool, advance
+from .budget import FLOOR, Budget
 from .engine import AGREEMENT_PICTURE, AGREEMENT_RATIO, FLOOR_GOAL, settings, start_generator
 from .network import Network
 from .warp import WarpedNetwork, start, warp

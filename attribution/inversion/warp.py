@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..classes import SMALLEST_SHARE
+from ..calibration.classes import SMALLEST_SHARE
 from .adam import project
 from .network import Network
 

@@ -15,10 +15,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from plausible.attribution.budget import FLOOR
-from plausible.attribution.calibration import Calibration, calibrate
-from plausible.attribution.classes import RELAXED, STRICT
-from plausible.attribution.measure import Row
+from plausible.attribution.calibration.classes import RELAXED, STRICT
+from plausible.attribution.calibration.document import Calibration, calibrate
+from plausible.attribution.calibration.measure import Row
+from plausible.attribution.inversion.budget import FLOOR
 
 from benchmarks.attribution.sources import calibration_negatives
 from examples.faces.fetch import model_folder

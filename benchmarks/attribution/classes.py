@@ -19,14 +19,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from plausible.attribution.budget import FLOOR, Budget
-from plausible.attribution.calibration import Calibration, engine_of, find_calibration
-from plausible.attribution.candidates import SEARCH_STEP
-from plausible.attribution.classes import RELAXED, STRICT, describe
-from plausible.attribution.decide import DENIAL_MARGIN, DENIAL_SEARCHES
+from plausible.attribution.calibration.classes import RELAXED, STRICT, describe
+from plausible.attribution.calibration.document import Calibration, engine_of, find_calibration
+from plausible.attribution.calibration.measure import Job, Row, measure, own_jobs, probe_of
 from plausible.attribution.generators import Generator, load_model_folder
 from plausible.attribution.inversion import ENGINE_VERSION, RELAXED_VERSION, invert_relaxed
-from plausible.attribution.measure import Job, Row, measure, own_jobs, probe_of
+from plausible.attribution.inversion.budget import FLOOR, Budget
+from plausible.attribution.stages.candidates import SEARCH_STEP
+from plausible.attribution.stages.decide import DENIAL_MARGIN, DENIAL_SEARCHES
 
 from benchmarks.attribution.faces import conditions, options, rate, spread
 from examples.faces import fetch

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from plausible.attribution.classes import RELAXED, Pixels, apply
-from plausible.attribution.copies import CopyIndex, search_copies
-from plausible.attribution.copy_limits import CopyLimits
+from plausible.attribution.calibration.classes import RELAXED, Pixels, apply
+from plausible.attribution.copies.limits import CopyLimits
+from plausible.attribution.copies.search import CopyIndex, search_copies
+from plausible.attribution.copies.transformation import as_jpeg
 from plausible.attribution.generators import Generator
-from plausible.attribution.transformation import as_jpeg
 
 from benchmarks.attribution.faces import rate
 from examples.faces.fetch import face_generator

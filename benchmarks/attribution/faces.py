@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from plausible.attribution.budget import FLOOR, Budget
-from plausible.attribution.calibration import environment
+from plausible.attribution.calibration.document import environment
+from plausible.attribution.calibration.measure import OWN, Job, Row, measure, own_jobs
 from plausible.attribution.inversion import ENGINE_VERSION
-from plausible.attribution.measure import OWN, Job, Row, measure, own_jobs
+from plausible.attribution.inversion.budget import FLOOR, Budget
 from scipy.stats import beta
 
 from benchmarks.attribution.sources import benchmark_negatives, near_clone_faces

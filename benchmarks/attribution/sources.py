@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from plausible.attribution.blank import without_evidence
-from plausible.attribution.calibration import Negative
-from plausible.attribution.classes import RELAXED, STRICT
-from plausible.attribution.measure import Job, own_picture
+from plausible.attribution.calibration.classes import RELAXED, STRICT
+from plausible.attribution.calibration.document import Negative
+from plausible.attribution.calibration.measure import Job, own_picture
+from plausible.attribution.stages.blank import without_evidence
 
 from benchmarks import data
 from examples.faces.clone import NEAR_STEPS, STEPS, clone_generator
@@ -28,7 +28,7 @@ def clone_faces(seeds: Sequence[int], steps: int = STEPS) -> list[Negative]:
 
 
 def strangers(count: int, odd: bool) -> list[Negative]:
-    """`count` emoji and as many digits; blank ones are left out (attribution/blank.py): no verdict rests on them."""
+    """`count` emoji and as many digits; blank ones are left out (stages/blank.py): no verdict rests on them."""
     found: list[Negative] = []
     for kind, pictures in (("emoji", data.emoji()), ("digits", data.digits())):
         told = [(name, pixels) for name, pixels in pictures[int(odd) :: 2] if without_evidence(pixels) is None]

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from plausible.attribution.calibration import UNPROCESSED_FAILURE, load_calibrations
+from plausible.attribution.calibration.document import UNPROCESSED_FAILURE, load_calibrations
+from plausible.attribution.calibration.measure import OWN, Job, own_picture, run_job
 from plausible.attribution.generators import Generator, load_model_folder
 from plausible.attribution.inversion import ENGINE_VERSION
-from plausible.attribution.measure import OWN, Job, own_picture, run_job
 from plausible.attribution.verifier import Options, Report, Verifier
 from plausible.ledger import Ledger
 from plausible.ledger.entries.images import read_image

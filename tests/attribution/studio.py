@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from plausible.attribution.budget import Budget
-from plausible.attribution.calibration import Negative, calibrate
-from plausible.attribution.copy_limits import calibrate_copies
+from plausible.attribution.calibration.document import Negative, calibrate
+from plausible.attribution.copies.limits import calibrate_copies
 from plausible.attribution.generators import Generator, load_model_folder, save_model_folder
 from plausible.attribution.generators.mlp import MLPDecoder
+from plausible.attribution.inversion.budget import Budget
 from plausible.ledger import Ledger
 
 AUTHOR = "models.example/studio"

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plausible.attribution.budget import FLOOR, Budget
-from plausible.attribution.calibration import (
+from plausible.attribution.calibration.document import (
     Calibration,
     Negative,
     calibrate,
@@ -19,9 +18,10 @@ from plausible.attribution.calibration import (
     find_calibration,
     load_calibrations,
 )
+from plausible.attribution.calibration.measure import Row, own_jobs, run_job
 from plausible.attribution.generators import load_model_folder, save_model_folder
 from plausible.attribution.inversion import ENGINE_VERSION, RELAXED_VERSION
-from plausible.attribution.measure import Row, own_jobs, run_job
+from plausible.attribution.inversion.budget import FLOOR, Budget
 from plausible.schemas.calibration import CalibrationDocument, ClassRows
 from plausible.schemas.errors import EvidenceError, PlausibleError, UsageError
 

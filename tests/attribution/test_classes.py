@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plausible.attribution.classes import NATIVE_FILTER, RELAXED, STRICT, apply, describe, jpeg, resize, to_native
+from plausible.attribution.calibration.classes import (
+    NATIVE_FILTER,
+    RELAXED,
+    STRICT,
+    apply,
+    describe,
+    jpeg,
+    resize,
+    to_native,
+)
 from plausible.schemas.errors import UsageError
 
 RAMP = np.stack([np.add.outer(np.arange(64), np.arange(64)) * 2] * 3, axis=2).astype(np.uint8)

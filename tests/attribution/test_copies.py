@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from plausible.attribution.copies import CopyIndex, measure_copies, search_copies, variance
-from plausible.attribution.similarity import mse, psnr, ssim
-from plausible.attribution.transformation import FILTERS, Transformation, as_jpeg, jpeg_settings, resize
+from plausible.attribution.copies.search import CopyIndex, measure_copies, search_copies, variance
+from plausible.attribution.copies.similarity import mse, psnr, ssim
+from plausible.attribution.copies.transformation import FILTERS, Transformation, as_jpeg, jpeg_settings, resize
 from plausible.schemas.errors import UsageError
 
 from tests.attribution.pictures import Pixels, picture

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from plausible.attribution.copies import search_copies
-from plausible.attribution.copy_limits import (
+from plausible.attribution.copies.limits import (
     LARGEST_RATIO,
     MIN_ROWS,
     SEPARATION,
@@ -17,7 +16,8 @@ from plausible.attribution.copy_limits import (
     calibrate_copies,
     derive_limits,
 )
-from plausible.attribution.transformation import FAMILIES, as_jpeg
+from plausible.attribution.copies.search import search_copies
+from plausible.attribution.copies.transformation import FAMILIES, as_jpeg
 from plausible.schemas import jcs
 from plausible.schemas.errors import EvidenceError, UsageError
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from plausible.attribution.coverage import scan_log
+from plausible.attribution.logs.coverage import scan_log
 from plausible.ledger import Ledger
 from plausible.ledger.entries.digests import pixel_digest
 from plausible.ledger.merkle.reader import DirectorySource, TiledLog

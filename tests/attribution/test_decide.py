@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from plausible.attribution.decide import (
+from plausible.attribution.stages.decide import (
     DENIAL_MARGIN,
     DENIAL_SEARCHES,
     LARGEST_FAILURE_BOUND,
@@ -15,7 +15,7 @@ from plausible.attribution.decide import (
     denial_pending,
     near_again,
 )
-from plausible.attribution.findings import (
+from plausible.attribution.stages.findings import (
     CandidateFinding,
     ClassLimits,
     CopyFinding,

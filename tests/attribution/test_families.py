@@ -7,7 +7,6 @@ from typing import cast
 
 import pytest
 import torch
-from plausible.attribution.budget import Budget
 from plausible.attribution.generators import (
     check_generator,
     fresh,
@@ -19,6 +18,7 @@ from plausible.attribution.generators import (
 from plausible.attribution.generators.registry import build
 from plausible.attribution.generators.styled import StyledGenerator
 from plausible.attribution.inversion import invert
+from plausible.attribution.inversion.budget import Budget
 from plausible.attribution.inversion.network import Network
 from plausible.schemas.errors import EvidenceError, UsageError
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from plausible.attribution.distances import L2, L2Feature
-from plausible.attribution.inception import InceptionFeatures
+from plausible.attribution.distances.images import L2, L2Feature
+from plausible.attribution.distances.inception import InceptionFeatures
 from plausible.schemas.errors import EvidenceError, SetupError
 from safetensors.torch import save_file
 

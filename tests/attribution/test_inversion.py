@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from plausible.attribution.budget import FLOOR, Budget
 from plausible.attribution.generators import LatentSpec, make_generator
 from plausible.attribution.generators.mlp import MLPDecoder
 from plausible.attribution.inversion import invert
+from plausible.attribution.inversion.budget import FLOOR, Budget
 from plausible.attribution.inversion.exact import chebyshev_step, guard, whiteness
 from plausible.schemas.errors import EvidenceError, UsageError
 from scipy.optimize import linprog

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plausible.attribution.limits import (
+from plausible.attribution.scoring.limits import (
     attribution_limit,
     conformal_p,
     denial_limit,

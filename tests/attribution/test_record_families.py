@@ -9,7 +9,7 @@ import pytest
 import torch
 from plausible.attribution.generators import load_model_folder, save_model_folder
 from plausible.attribution.generators.protocol import Generator
-from plausible.attribution.replay import NotReplayable, recorded_latent, replay
+from plausible.attribution.replay.records import NotReplayable, recorded_latent, replay
 from plausible.ledger import Ledger
 from plausible.ledger.entries.counted import counted_inputs
 from plausible.ledger.entries.record import open_record

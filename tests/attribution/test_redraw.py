@@ -11,8 +11,8 @@ import pytest
 import torch
 from plausible.attribution.generators import Generator, load_model_folder
 from plausible.attribution.generators.protocol import LatentSpec
-from plausible.attribution.redraw import redraw
-from plausible.attribution.replay import NotReplayable, recorded_latent, replay
+from plausible.attribution.replay.records import NotReplayable, recorded_latent, replay
+from plausible.attribution.replay.redraw import redraw
 from plausible.attribution.verifier import Options, Verifier
 from plausible.ledger import Ledger
 from plausible.ledger.entries.counted import counted_inputs

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from plausible.attribution.budget import Budget
-from plausible.attribution.classes import resize
+from plausible.attribution.calibration.classes import resize
 from plausible.attribution.generators import Generator, make_generator
 from plausible.attribution.generators.mlp import MLPDecoder
 from plausible.attribution.inversion import invert, invert_relaxed
+from plausible.attribution.inversion.budget import Budget
 from plausible.attribution.inversion.network import Network
 from plausible.attribution.inversion.warp import SIGMA, WarpedNetwork, bounded, start, warp
 from plausible.schemas.errors import UsageError

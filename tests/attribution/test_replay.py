@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 from plausible.attribution.generators import load_model_folder
-from plausible.attribution.replay import NotReplayable, environment_differences, replay, replay_pictures, unused_inputs
+from plausible.attribution.replay.records import (
+    NotReplayable,
+    environment_differences,
+    replay,
+    replay_pictures,
+    unused_inputs,
+)
 from plausible.ledger import Ledger
 from plausible.ledger.entries.record import OpenedRecord, open_record
 from plausible.ledger.recorder.environment import environment

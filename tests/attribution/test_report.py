@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from plausible.attribution.pictures import ChartRow, chart, data_uri, residual_maps
-from plausible.attribution.report import NOT_SHOWN, open_report, render, sign_report
+from plausible.attribution.report.document import NOT_SHOWN, open_report, render, sign_report
+from plausible.attribution.report.pictures import ChartRow, chart, data_uri, residual_maps
 from plausible.attribution.verifier import Options, Report, verify
 from plausible.ledger.notes.note import ED25519, SignerKey
 from plausible.schemas.errors import EvidenceError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plausible.attribution.scores import pair_score, scores
+from plausible.attribution.scoring.scores import pair_score, scores
 
 losses = st.floats(min_value=0, max_value=1e6, allow_nan=False)
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from plausible.attribution.blank import without_evidence
-from plausible.attribution.candidates import Settings, invert_candidates, search_again
-from plausible.attribution.decide import DENIAL_SEARCHES, decide
-from plausible.attribution.findings import CopyFinding, Coverage, Findings
-from plausible.attribution.sources import EvidenceFiles
-from plausible.attribution.transformation import as_jpeg
+from plausible.attribution.copies.transformation import as_jpeg
+from plausible.attribution.logs.sources import EvidenceFiles
+from plausible.attribution.stages.blank import without_evidence
+from plausible.attribution.stages.candidates import Settings, invert_candidates, search_again
+from plausible.attribution.stages.decide import DENIAL_SEARCHES, decide
+from plausible.attribution.stages.findings import CopyFinding, Coverage, Findings
 from plausible.attribution.verifier import Options, Verifier, verify, verify_batch
 from plausible.ledger import Ledger
 from plausible.ledger.absence.note import IndexHead, IndexPolicy
@@ -415,7 +415,7 @@ def test_the_latent_of_a_logged_picture_is_recognised_behind_changes_of_no_list(
     report = strict.verify(save(tmp_path / "a.png", pixels))
     assert report.verdict == Verdict.DERIVED
     # with the copy stage blind (another model's records only) the latent still tells
-    from plausible.attribution.copy_stage import SAME_LATENT, nearest_latent
+    from plausible.attribution.stages.copies import SAME_LATENT, nearest_latent
 
     archive = strict._archive  # pyright: ignore[reportPrivateUsage]
     assert archive is not None
@@ -586,7 +586,7 @@ def test_authors_who_are_not_accused_are_listed_and_are_no_stop(studio: Studio, 
 
 def test_a_forged_entry_in_somebody_elses_log_is_passed_over() -> None:
     """Anyone may log an entry in the accused's name; without his signature it is no presence and no contradiction."""
-    from plausible.attribution.entries import judge
+    from plausible.attribution.stages.entries import judge
     from plausible.ledger.entries.evidence import verify_evidence
 
     from tests.ledger import test_evidence as known
@@ -735,7 +735,7 @@ def test_progress_is_told_by_stage(studio: Studio, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_relaxed_denies_once_every_class_is_calibrated(copied: Studio, tmp_path: Path) -> None:
-    from plausible.attribution.classes import RELAXED as CLASSES
+    from plausible.attribution.calibration.classes import RELAXED as CLASSES
 
     folder = copied.path / "models" / "mlp"
     shutil.rmtree(folder / "calibrations")

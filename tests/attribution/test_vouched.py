@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from plausible.attribution.absence import source_coverage
-from plausible.attribution.findings import Coverage
-from plausible.attribution.sources import EvidenceFiles, LogSource, open_logs, read_evidence
-from plausible.attribution.vouched import combined, given_answer, is_absence_proof, with_given
+from plausible.attribution.logs.absence import source_coverage
+from plausible.attribution.logs.sources import EvidenceFiles, LogSource, open_logs, read_evidence
+from plausible.attribution.logs.vouched import combined, given_answer, is_absence_proof, with_given
+from plausible.attribution.stages.findings import Coverage
 from plausible.ledger import Ledger
 from plausible.ledger.absence.note import INDEX_NOTE, IndexHead, IndexPolicy
 from plausible.ledger.absence.prove import prove_absence, publish, sign_index

@@ -288,7 +288,7 @@ def test_author_keys_follow_each_other(pd, studio) -> None:
 
 def test_verification_holds_the_logs_own_revocations_against_its_entries(pd, studio) -> None:
     """An auditor who pinned the old key without any revocation learns of it from the log, near or as served."""
-    from plausible.attribution.sources import open_logs
+    from plausible.attribution.logs.sources import open_logs
     from plausible.ledger.entries.authors import Authors
 
     old = pd("keys", "show", studio.ledger / "keys/author.key").out.strip()

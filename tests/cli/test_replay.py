@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from plausible.attribution.calibration import load_calibrations
+from plausible.attribution.calibration.document import load_calibrations
 
 
 def test_a_logged_picture_comes_out_again(pd, studio) -> None:

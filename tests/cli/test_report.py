@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from plausible.attribution.report import sign_report
+from plausible.attribution.report.document import sign_report
 from plausible.ledger.entries.images import read_image
 from plausible.ledger.notes.note import SignerKey
 from plausible.schemas.report import ReportDocument

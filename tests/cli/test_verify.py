@@ -7,7 +7,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from plausible.attribution.report import open_report
+from plausible.attribution.report.document import open_report
 from plausible.cli import sources
 from plausible.ledger.notes.note import VerifierKey
 from plausible.schemas.report import ReportDocument

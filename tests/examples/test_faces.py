@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from plausible.attribution.budget import Budget
-from plausible.attribution.calibration import Calibration, engine_of
-from plausible.attribution.classes import RELAXED, STRICT
+from plausible.attribution.calibration.classes import RELAXED, STRICT
+from plausible.attribution.calibration.document import Calibration, engine_of
+from plausible.attribution.calibration.measure import own_picture
 from plausible.attribution.generators import Generator
 from plausible.attribution.inversion import ENGINE_VERSION, RELAXED_VERSION, invert
-from plausible.attribution.measure import own_picture
+from plausible.attribution.inversion.budget import Budget
 from plausible.schemas.errors import EvidenceError
 
 from examples.faces import fetch

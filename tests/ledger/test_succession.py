@@ -174,8 +174,8 @@ def test_fsck_names_a_carried_note_that_does_not_count(new: Path) -> None:
 
 def test_absence_needs_the_predecessor_too(old: Path, new: Path) -> None:
     """A developer who moves to a new log does not leave what he logged behind."""
-    from plausible.attribution.absence import succession_gap
-    from plausible.attribution.sources import open_logs
+    from plausible.attribution.logs.absence import succession_gap
+    from plausible.attribution.logs.sources import open_logs
     from plausible.ledger.entries.authors import Authors
 
     policy = Policy.parse((new / "policy.txt").read_bytes())

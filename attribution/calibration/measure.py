@@ -1,0 +1,179 @@
+"""Many inversions of one generator in worker processes: what calibrations and benchmarks are made of.
+
+A `Job` says where its picture comes from: a fresh latent of the generator itself (`own`), or pixels given (`other`).
+Its seed fixes latent, post-processing and random starts, so that any row can be measured again alone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...schemas.errors import SetupError
+from ..generators.folder import load_model_folder
+from ..generators.protocol import Generator
+from ..inversion import invert, invert_relaxed
+from ..inversion.budget import Budget
+from .classes import RELAXED, STRICT, Pixels, apply, to_native
+
+OWN = "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One probe: `kind` is OWN, or names the source of `pixels`, uint8 [h, w, C]."""
+
+    class_name: str
+    kind: str
+    name: str
+    seed: int
+    pixels: Pixels | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells jobs of one run apart."""
+        return self.class_name, self.kind, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one inversion gave; `parameters` of the post-processing, `seconds` of wall time by stage."""
+
+    class_name: str
+    kind: str
+    name: str
+    seed: int
+    residual: float
+    exact: bool
+    mismatches: int
+    samples: int
+    square_norm: float
+    iterations: int
+    rounds: int
+    agreeing: int
+    stopped: str
+    parameters: dict[str, Any]
+    seconds: float
+    stages: dict[str, float]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """As `Job.key`."""
+        return self.class_name, self.kind, self.name
+
+
+def own_jobs(class_name: str, seeds: Sequence[int]) -> list[Job]:
+    """One job per seed: a fresh picture of the generator itself."""
+    return [Job(class_name, OWN, str(seed), seed) for seed in seeds]
+
+
+def own_picture(generator: Generator, seed: int) -> Pixels:
+    """uint8 [H, W, C]: the generator's picture of the latent that `seed` draws."""
+    z = generator.latent.draw(1, torch.Generator().manual_seed(seed))
+    return generator.sample(z)[0].numpy()
+
+
+def probe_of(job: Job, generator: Generator) -> Pixels:
+    """The job's picture after its class of processing, in the generator's own size: what is inverted."""
+    return _processed(job, generator)[0]
+
+
+def _processed(job: Job, generator: Generator) -> tuple[Pixels, dict[str, Any]]:
+    pixels = own_picture(generator, job.seed) if job.pixels is None else job.pixels
+    rng = np.random.default_rng([job.seed, RELAXED.index(job.class_name)])
+    changed, parameters = apply(job.class_name, pixels, rng)
+    return to_native(changed, generator.output.height, generator.output.width), parameters
+
+
+def run_job(job: Job, generator: Generator, budget: Budget, *, threads: int | None = None, device: str = "cpu") -> Row:
+    """Make the job's probe, invert it as a verification does for its class, and say what came of it.
+
+    `invert` for unprocessed pictures, `invert_relaxed` for every other class.
+    """
+    probe, parameters = _processed(job, generator)
+    began = time.perf_counter()
+    if job.class_name in STRICT:
+        result = invert(probe, [generator], budget, seed=job.seed, threads=threads, device=device)[0]
+        exact, rounds, agreeing = result.exact, result.rounds, result.diagnostics.agreeing_starts
+    else:
+        result = invert_relaxed(probe, [generator], budget, seed=job.seed, threads=threads, device=device)[0]
+        # a changed picture is no certificate, whatever its samples
+        exact, rounds, agreeing = False, result.rounds, result.agreeing_starts
+    return Row(
+        class_name=job.class_name,
+        kind=job.kind,
+        name=job.name,
+        seed=job.seed,
+        residual=result.residual,
+        exact=exact,
+        mismatches=result.mismatches,
+        samples=result.samples,
+        square_norm=result.square_norm,
+        iterations=result.iterations,
+        rounds=rounds,
+        agreeing=agreeing,
+        stopped=result.stopped,
+        parameters=parameters,
+        seconds=time.perf_counter() - began,
+        stages=result.seconds,
+    )
+
+
+def measure(
+    jobs: Sequence[Job],
+    folder: Path | str,
+    budget: Budget,
+    *,
+    workers: int = 1,
+    threads: int | None = None,
+    device: str = "cpu",
+    digest: str | None = None,
+) -> Iterator[Row]:
+    """Rows as they are done, in no fixed order. One worker is this process; more are spawned, each with a model."""
+    if workers <= 1:
+        generator = load_model_folder(folder, expected_digest=digest)
+        for job in jobs:
+            yield run_job(job, generator, budget, threads=threads, device=device)
+        return
+    context = multiprocessing.get_context("spawn")
+    settings = (str(folder), digest, budget, threads or 1, device)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=settings) as pool:
+        waiting: set[Future[Row]] = {pool.submit(_work, job) for job in jobs}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise SetupError("a worker process died: too little memory, or the model folder cannot be read") from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+_state: dict[str, Any] = {}
+
+
+def _begin(folder: str, digest: str | None, budget: Budget, threads: int, device: str) -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    torch.set_num_threads(threads)
+    generator = load_model_folder(folder, expected_digest=digest)
+    _state.update(generator=generator, budget=budget, threads=threads, device=device)
+
+
+def _work(job: Job) -> Row:
+    return run_job(job, _state["generator"], _state["budget"], threads=_state["threads"], device=_state["device"])
+
+
+Progress = Callable[[int, int, Row], None]
+"""(rows done, rows in all, the newest row)."""

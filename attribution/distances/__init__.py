@@ -1,0 +1,1 @@
+"""How far a generator's picture is from the probe."""

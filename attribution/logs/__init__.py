@@ -1,0 +1,1 @@
+"""What logs say of an image: sources of facts, full scans, absence, vouched indexes."""

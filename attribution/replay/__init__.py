@@ -1,0 +1,1 @@
+"""Replay: the registered generator on the record's own latent, and latents drawn again from a recorded state."""

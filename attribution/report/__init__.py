@@ -1,0 +1,1 @@
+"""The report of a verification: its document, its pictures, its one page."""
