@@ -214,6 +214,7 @@ def _timed_protocol(seconds: float) -> type[asyncio.Protocol]:
     Later heads on a kept connection are bounded by uvicorn's keep-alive time until their first byte; then the clock
     here starts again.
     """
+    from h11 import LocalProtocolError
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class TimedProtocol(H11Protocol):
@@ -239,12 +240,16 @@ def _timed_protocol(seconds: float) -> type[asyncio.Protocol]:
             super().connection_lost(exc)
 
         def send_400_response(self, msg: str) -> None:
-            super().send_400_response(msg)
             cycle = self.cycle
             if cycle and not cycle.response_complete:  # there is none before the first request
                 # a body that stops being HTTP while it is read: the application's answer must not follow this one
                 cycle.disconnected = True
                 cycle.message_event.set()
+            # an answer that has begun, or was made before the body came, is the only one; to a HEAD none has a body
+            try:
+                super().send_400_response(msg)
+            except LocalProtocolError:
+                self.transport.close()
 
         def _stop_clock(self) -> None:
             if self._clock is not None:
