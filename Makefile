@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LINKS := build/typing/plausible
 ROOMS := schemas ledger attribution node cli
 
-.PHONY: help install faces demo test test-long check format bench bench-ledger bench-node faults fuzz fuzz-node contract wheel clean
+.PHONY: help install faces demo test test-long check format bench bench-attribution bench-ledger bench-node faults fuzz fuzz-node contract wheel clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -84,6 +84,9 @@ $(PEERS)/.installed:
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install -q --disable-pip-version-check pymerkle==7.0.0
 	touch $@
+
+bench-attribution: faces  ## the papers' experiments; hours, goes on where it stopped (BENCH=--quick, or BENCH=--docs)
+	$(PY) -m benchmarks.attribution all $(BENCH)
 
 bench-node: $(STAMP)  ## the services: log, witness, mirror, monitor
 	$(PY) -m benchmarks.node.log

@@ -12,7 +12,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import beta, binom
+from scipy.stats import binom
+
+from .roc import upper_bound
 
 CONFIDENCE = 0.95
 COVERAGE = 0.90
@@ -57,9 +59,7 @@ def stranger_limit(strangers: Sequence[float]) -> float | None:
 
 def failure_bound(failures: int, n: int) -> float:
     """One-sided 95 % Clopper-Pearson upper bound of a rate; 1 for n = 0."""
-    if n == 0 or failures >= n:
-        return 1.0
-    return float(beta.ppf(CONFIDENCE, failures + 1, n - failures))
+    return upper_bound(failures, n, CONFIDENCE)
 
 
 def conformal_p(own: Sequence[float], residual: float) -> float:

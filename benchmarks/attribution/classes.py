@@ -25,10 +25,11 @@ from plausible.attribution.calibration.measure import Job, Row, measure, own_job
 from plausible.attribution.generators import Generator, load_model_folder
 from plausible.attribution.inversion import ENGINE_VERSION, RELAXED_VERSION, invert_relaxed
 from plausible.attribution.inversion.budget import FLOOR, Budget
+from plausible.attribution.scoring.roc import rate
 from plausible.attribution.stages.candidates import SEARCH_STEP
 from plausible.attribution.stages.decide import DENIAL_MARGIN, DENIAL_SEARCHES
 
-from benchmarks.attribution.faces import conditions, options, rate, spread
+from benchmarks.attribution.faces import conditions, options, spread
 from examples.faces import fetch
 
 SEEDS = range(51, 101)

@@ -26,8 +26,8 @@ from plausible.attribution.copies.limits import CopyLimits
 from plausible.attribution.copies.search import CopyIndex, search_copies
 from plausible.attribution.copies.transformation import as_jpeg
 from plausible.attribution.generators import Generator
+from plausible.attribution.scoring.roc import rate
 
-from benchmarks.attribution.faces import rate
 from examples.faces.fetch import face_generator
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -25,7 +25,7 @@ from plausible.attribution.calibration.document import environment
 from plausible.attribution.calibration.measure import OWN, Job, Row, measure, own_jobs
 from plausible.attribution.inversion import ENGINE_VERSION
 from plausible.attribution.inversion.budget import FLOOR, Budget
-from scipy.stats import beta
+from plausible.attribution.scoring.roc import rate
 
 from benchmarks.attribution.sources import benchmark_negatives, near_clone_faces
 from examples.faces.fetch import model_folder
@@ -34,15 +34,6 @@ OWN_SEEDS = range(1, 51)
 NEAR_FLOORS = 10.0
 """Nobody else's picture may come so near: exit 1 if one does. The faces of the nearer clone are told apart."""
 CONTROL = Budget(adam_starts=10, adam_steps=1000, lm_starts=0, rounds=1, exact_iterations=0)
-
-
-def rate(count: int, n: int) -> str:
-    """ "48/50 = 0.960 (95 %: 0.863 to 0.995)", two-sided Clopper-Pearson."""
-    if n == 0:
-        return "0/0"
-    low = 0.0 if count == 0 else float(beta.ppf(0.025, count, n - count + 1))
-    high = 1.0 if count == n else float(beta.ppf(0.975, count + 1, n - count))
-    return f"{count}/{n} = {count / n:.3f} (95 %: {low:.3f} to {high:.3f})"
 
 
 def spread(values: Sequence[float]) -> str:
