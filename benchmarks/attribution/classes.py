@@ -41,7 +41,7 @@ def judge(name: str, rows: list[Row], calibrations: Sequence[Calibration]) -> li
     out = [
         f"{name}: floors min {min(floors):.1f}, {spread(floors)}",
         f"{name}: seconds {spread([row.seconds for row in rows])}; stopped by agreement "
-        + rate(sum(row.stopped == "flat" for row in rows), len(rows)),
+        f"{rate(sum(row.stopped == 'flat' for row in rows), len(rows))}",
     ]
     # a class counts only under the inversion by which it is measured, and is compared with classes of that one
     alike = [c for c in calibrations if c.engine == engine_of(name)]
@@ -51,9 +51,9 @@ def judge(name: str, rows: list[Row], calibrations: Sequence[Calibration]) -> li
     widest = max(other.denial for other in alike[0].classes.values() if other.denial is not None)
     out.append(
         f"{name}: denial limit {limits.denial / FLOOR:.1f} floors; beyond it "
-        + rate(sum(row.residual > limits.denial for row in rows), len(rows))
-        + "; beyond every class's of this inversion "
-        + rate(sum(row.residual > widest for row in rows), len(rows))
+        f"{rate(sum(row.residual > limits.denial for row in rows), len(rows))}"
+        "; beyond every class's of this inversion "
+        f"{rate(sum(row.residual > widest for row in rows), len(rows))}"
     )
     if limits.attribution is not None:
         within = sum(row.residual <= limits.attribution for row in rows)
