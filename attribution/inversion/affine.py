@@ -41,7 +41,7 @@ TONE_RANGE = (0.3, 0.15)
 DIFFERENCE = 1e-2
 """Step of theta's columns, in theta's units."""
 SEEN_TAP = 4e-3
-"""A tap below this share does not carry what lies outside into a pixel: 4e-3 of a level's contrast is below rounding."""
+"""A smaller tap carries nothing that counts from outside into a pixel: at most a level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def weights(theta: Tensor, height: int, width: int, turned: bool = False) -> Ten
 
 
 class AffineNetwork:
-    """A generator's network followed by a transform: `unit` and `linearise` of points [z, theta], for one probe.
+    """A generator's network, then a transform: `unit` and `linearise` of points [z, theta], for one probe.
 
     `kept` [H, W] are the weights; `target` is the probe in the units that `unit` gives.
     """

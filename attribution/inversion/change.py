@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..budget import FLOOR
+from .budget import FLOOR
 
 Stopped = Literal["explained", "settled", "flat", "budget", "time"]
 

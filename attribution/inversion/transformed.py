@@ -3,10 +3,10 @@
 Each candidate's search: Adam moves random starts, in both orientations, latent and transform together, each start from
 another coarse transform (turned left, right, not; a smaller window), so that the kind of change need not be told. The
 best start of each orientation goes on by Levenberg-Marquardt over latent and transform; a further round moves all
-starts longer and lets the best race. After each round every candidate also starts where the leader stands: a
-fine-tuned relative shares its latents, and the true one must not lose because its own starts were unlucky. Once a
-candidate explains the probe but for its noise, nobody searches on. At the end all are polished and compared over the
-same pixels, those that show the leader's picture.
+starts longer and lets the best race. Candidates also start where the leader stands: a fine-tuned relative shares its
+latents, and the true one must not lose because its own starts were unlucky. Once a candidate explains the probe but
+for its noise, nobody searches on beyond the round. At the end all are polished and compared over the same pixels, those
+that show the leader's picture.
 
 Residuals are ranked among candidates; no limit belongs to them (relaxed.py's classes have limits of their own).
 Source: 004 section V-B, Table I (the changes; it attributes them without undoing them).
@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...schemas.errors import UsageError
-from ..budget import FLOOR, Budget
 from ..generators.protocol import Generator
 from . import affine, lm
 from .adam import Pool, advance
 from .affine import AffineNetwork, Freedom
+from .budget import FLOOR, Budget
 from .change import Stopped, Transform, TransformedInversion
 from .engine import FLOOR_GOAL, settings, start_generator
 from .exact import whiteness
@@ -51,7 +51,9 @@ PATIENCE = 2
 RACING = 8
 HEAT = 5
 SETTLED = 3.0
-"""A leader that explains the probe and lies this many times nearer than another ends that one's race."""
+"""Once one run explains the probe, others go on only if they came within so many times its residual."""
+ENOUGH = 20 * FLOOR
+"""A search's run ends so little above the noise: the right valley is found, the last polish goes on."""
 POLISH = 10
 """Jacobians at most of the last polish, over the pixels of the leader's transform."""
 EXCHANGES = 2
@@ -100,12 +102,14 @@ class _Work:
     expired: Callable[[], bool]
     progress: Callable[[], None] | None
 
-    def goes_on(self, run: lm.Run, network: AffineNetwork, iterations: int) -> None:
+    def goes_on(self, run: lm.Run, network: AffineNetwork, iterations: int, goal: float = FLOOR_GOAL * FLOOR) -> None:
         """At most `iterations` Jacobians more."""
         lm.advance(
-            run, network, network.target, iterations=iterations, chords=self.budget.lm_chords,
-            goal=FLOOR_GOAL * FLOOR, prior=self.budget.lm_prior, stop=self.expired,
+            run, network, network.target, iterations=iterations, chords=self.budget.lm_chords, goal=goal,
+            prior=self.budget.lm_prior, stop=self.expired,
         )  # fmt: skip
+        if run.status == "floor":
+            run.status = "running"  # the polish goes below this goal
         if self.progress is not None:
             self.progress()
 
@@ -198,9 +202,10 @@ def _starts(joined: AffineNetwork, work: _Work, rng: torch.Generator) -> Tensor:
 def _run(searches: Sequence[_Search], work: _Work) -> Stopped:
     """Rounds of all candidates until one explains the probe."""
     for number in range(work.budget.rounds):
-        leader = min((s.best.run.residual for s in searches if s.runs), default=math.inf)
         for search in searches:
-            _round(search, work, number, leader)
+            rival = min((s for s in searches if s.runs), key=lambda s: s.best.run.residual, default=None)
+            if rival is None or rival is search or not _follows(search, rival, work):
+                _round(search, work, number, math.inf if rival is None else rival.best.run.residual)
             if work.expired():
                 return "time"
         _exchange(searches, work)
@@ -209,7 +214,15 @@ def _run(searches: Sequence[_Search], work: _Work) -> Stopped:
     return "budget"
 
 
-def _round(search: _Search, work: _Work, number: int, leader: float) -> None:
+def _follows(search: _Search, rival: _Search, work: _Work) -> bool:
+    """Whether the point where a rival explains the probe leads this candidate to explain it as well."""
+    if rival.best.run.residual > work.goal or not _alike(search, rival):
+        return False
+    _from(search, rival, work)
+    return search.best.run.residual <= work.goal
+
+
+def _round(search: _Search, work: _Work, number: int, rival: float) -> None:
     budget = work.budget
     began = time.monotonic()
     steps = budget.adam_steps * (PATIENCE if number else 1)
@@ -222,14 +235,18 @@ def _round(search: _Search, work: _Work, number: int, leader: float) -> None:
         (float(loss), side.mirrored, i) for side in search.sides for i, loss in enumerate(side.pool.best_loss)
     )
     if number == 0:
-        other = next(item for item in order if item[1] != order[0][1])
-        for _, mirrored, index in (order[0], other):
-            run = _begun(search, mirrored, search.sides[mirrored].pool.best[index])
-            _heat(search, work, run, min(leader, search.best.run.residual))
-            if search.best.run.residual <= work.goal:
-                break
-    else:
-        _race(search, work, [(mirrored, index) for _, mirrored, index in order[:RACING]])
+        order = [order[0], next(item for item in order if item[1] != order[0][1])]
+    runs = [_begun(search, mirrored, search.sides[mirrored].pool.best[i]) for _, mirrored, i in order[:RACING]]
+    for run in runs:
+        _goes_on(search, run, work, min(HEAT, budget.lm_iterations))
+        rival = min(rival, run.run.residual)
+        if rival <= work.goal:
+            break  # whoever explained the probe: the rest of this race would only confirm it
+    runs.sort(key=lambda r: r.run.residual)
+    for run in runs[: max(2, budget.lm_starts)]:
+        if rival > work.goal or run.run.residual <= SETTLED * rival:
+            _goes_on(search, run, work, budget.lm_iterations - run.run.iterations)
+        rival = min(rival, run.run.residual)
     search.seconds["lm"] += time.monotonic() - middle
 
 
@@ -240,44 +257,36 @@ def _begun(search: _Search, mirrored: bool, point: Tensor) -> _Run:
     return run
 
 
-def _heat(search: _Search, work: _Work, run: _Run, rival: float) -> None:
-    """A few Jacobians; the rest unless a rival explains the probe and this run is far behind."""
-    network = search.sides[run.mirrored].network
-    work.goes_on(run.run, network, min(HEAT, work.budget.lm_iterations))
-    if rival <= work.goal and run.run.residual > SETTLED * rival:
-        return
-    work.goes_on(run.run, network, work.budget.lm_iterations - run.run.iterations)
+def _goes_on(search: _Search, run: _Run, work: _Work, iterations: int) -> None:
+    work.goes_on(run.run, search.sides[run.mirrored].network, iterations, goal=work.noise + ENOUGH)
 
 
-def _race(search: _Search, work: _Work, order: Sequence[tuple[bool, int]]) -> None:
-    """`HEAT` Jacobians for each; then the best `lm_starts` go on to their ends."""
-    runs = [_begun(search, mirrored, search.sides[mirrored].pool.best[index]) for mirrored, index in order]
-    for run in runs:
-        work.goes_on(run.run, search.sides[run.mirrored].network, min(HEAT, work.budget.lm_iterations))
-    runs.sort(key=lambda r: r.run.residual)
-    for run in runs[: work.budget.lm_starts]:
-        network = search.sides[run.mirrored].network
-        work.goes_on(run.run, network, work.budget.lm_iterations - run.run.iterations)
-        if run.run.residual <= work.goal:
-            return
+def _alike(one: _Search, other: _Search) -> bool:
+    return one.network.generator.latent == other.network.generator.latent
+
+
+def _from(search: _Search, rival: _Search, work: _Work) -> None:
+    """A run from where a rival's best stands; to its end if it comes near that."""
+    began = time.monotonic()
+    found = rival.best
+    run = _begun(search, found.mirrored, found.run.z.to(search.network.device))
+    _goes_on(search, run, work, min(HEAT, work.budget.lm_iterations))
+    if run.run.residual <= max(SETTLED * found.run.residual, work.goal):
+        _goes_on(search, run, work, work.budget.lm_iterations - run.run.iterations)
+    search.seconds["exchange"] += time.monotonic() - began
 
 
 def _exchange(searches: Sequence[_Search], work: _Work) -> None:
-    """Every candidate starts where the leader stands; again if that made another the leader."""
+    """Every candidate that does not explain the probe starts where the leader stands; again if the leader changes."""
     done: _Run | None = None
     for _ in range(EXCHANGES):
         leader = min(searches, key=lambda s: s.best.run.residual)
-        found = leader.best
-        if found is done:
+        if leader.best is done:
             return
-        done = found
+        done = leader.best
         for search in searches:
-            if search is leader or search.network.generator.latent != leader.network.generator.latent:
-                continue
-            began = time.monotonic()
-            run = _begun(search, found.mirrored, found.run.z.to(search.network.device))
-            _heat(search, work, run, found.run.residual)
-            search.seconds["exchange"] += time.monotonic() - began
+            if search is not leader and _alike(search, leader) and search.best.run.residual > work.goal:
+                _from(search, leader, work)
 
 
 def _finish(

@@ -1,8 +1,8 @@
 """004's manipulations (Table I) and JPEG (section V-B1), with the operations that albumentations documents for them.
 
-004 used albumentations, which rests on OpenCV; neither is needed here. Each operation follows the library's description:
+004 used albumentations, which rests on OpenCV; neither is needed here: each operation follows its description.
 
-    blur     GaussianBlur, kernel 3, 5 or 7, its sigma by OpenCV's rule 0.3 ((k - 1) / 2 - 1) + 0.8, edges reflected (101)
+    blur     GaussianBlur, kernel 3, 5 or 7, sigma by OpenCV's rule 0.3 ((k - 1) / 2 - 1) + 0.8, edges reflected (101)
     noise    GaussNoise, N(0, 0.01) on the scale [0, 1]: 0.01 is taken as the variance, 25.5 levels of deviation
     mirror   HorizontalFlip
     crop     each side cut to 90 to 100 %, at a random place, resized back bilinearly without antialiasing
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from plausible.attribution.classes import jpeg
+from plausible.attribution.calibration.classes import jpeg
 from scipy.ndimage import correlate1d, map_coordinates
 
 Pixels = NDArray[np.uint8]
