@@ -24,6 +24,8 @@ $(STAMP): pyproject.toml constraints.txt constraints-test.txt
 	$(INSTALL) -e '.[all]' -r constraints-test.txt
 	# merkly declares pydantic < 2 but runs under 2; it is the tests' second implementation, never a dependency
 	$(INSTALL) --no-deps merkly pycryptodome
+	# lir would bring pandas, optuna and a database; what the tests hold ours against needs scikit-learn alone
+	$(INSTALL) --no-deps lir
 	$(VENV)/bin/pyright --version >/dev/null
 	touch $(STAMP)
 

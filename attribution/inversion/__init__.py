@@ -7,10 +7,17 @@ exact     the bit-exact certificate and the guard on what may certify
 network   one generator folded and linearised
 warp      a crop and a blur after the generator, and their columns in its Jacobian
 relaxed   invert_relaxed(): mirrored or not, latent and warp together, for probes that were processed
+affine    a window, a turn, a free kernel and tone after the generator; pixels that show nothing of it weigh nothing
+transformed  invert_transformed(): changes beyond the relaxed scope, found untold, candidates ranked; a diagnostic
+change    what that search says: the transform in words, the residual, the noise
+noise     how much independent noise a picture carries
 """
 
+from .affine import Freedom
+from .change import Transform, TransformedInversion
 from .engine import Diagnostics, Inversion, Progress, invert
 from .relaxed import Change, RelaxedInversion, invert_relaxed
+from .transformed import TRANSFORM_VERSION, invert_transformed
 
 ENGINE_VERSION = "2"
 """Changes whenever the same budget may give another residual: calibrations are keyed by it."""
@@ -20,11 +27,16 @@ RELAXED_VERSION = "2+geometry3"
 __all__ = [
     "ENGINE_VERSION",
     "RELAXED_VERSION",
+    "TRANSFORM_VERSION",
     "Change",
     "Diagnostics",
+    "Freedom",
     "Inversion",
     "Progress",
     "RelaxedInversion",
+    "Transform",
+    "TransformedInversion",
     "invert",
     "invert_relaxed",
+    "invert_transformed",
 ]

@@ -28,12 +28,18 @@ def project(z: Tensor, latent: LatentSpec) -> Tensor:
 
 
 class Pool:
-    """The starts of one generator, [B, d], with Adam's moments and the best point each start met."""
+    """The starts of one generator, [B, d], with Adam's moments and the best point each start met.
 
-    def __init__(self, loss: Loss, latent: LatentSpec, starts: Tensor) -> None:
+    `onto` puts points back where they may be, if they are more than latents (affine.py); latents have their prior's.
+    """
+
+    def __init__(
+        self, loss: Loss, latent: LatentSpec, starts: Tensor, onto: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         self.loss = loss
         self.latent = latent
-        self.points = project(starts.detach().clone(), latent)
+        self._onto = onto or latent.project
+        self.points = self._onto(starts.detach().clone())
         self.best = self.points.clone()
         self.best_loss = torch.full((len(starts),), math.inf, device=starts.device)
         self.steps = 0
@@ -53,7 +59,7 @@ class Pool:
             self._square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
             mean = self._mean / (1 - BETAS[0] ** self.steps)
             scale = (self._square / (1 - BETAS[1] ** self.steps)).sqrt_().add_(EPSILON)
-            self.points = project(z.detach() - rate * mean / scale, self.latent)
+            self.points = self._onto(z.detach() - rate * mean / scale)
 
     @torch.no_grad()
     def measure(self) -> None:

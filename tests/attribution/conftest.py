@@ -11,6 +11,8 @@ from plausible.attribution.generators.dcgan import DCGAN64
 from plausible.attribution.generators.mlp import MLPDecoder
 
 UNIT = {"output_range": [0, 1], "rounding": "mul255_add0.5_floor"}
+SIDE = 20
+"""Of `smooth` pictures."""
 SIGNED = {"output_range": [-1, 1], "rounding": "mul127.5_add128_trunc"}
 
 
@@ -23,6 +25,21 @@ def small_mlp(seed: int, name: str = "mlp") -> tuple[Generator, dict[str, Any]]:
         for parameter in module.parameters():
             parameter.mul_(2.5)
     return make_generator(name, module, "mlp-decoder", config, UNIT), config
+
+
+def smooth(seed: int) -> Generator:
+    """A decoder whose pictures are smooth, as those of a trained one are: rows of random weights, blurred."""
+    config = {"latent": 6, "hidden": [24], "height": SIDE, "width": SIDE, "channels": 3, "activation": "relu"}
+    torch.manual_seed(seed)
+    module = MLPDecoder(6, [24], (3, SIDE, SIDE))
+    places = torch.arange(SIDE)
+    blur = torch.exp(-0.5 * ((places[:, None] - places) / 2.0).square())
+    blur = blur / blur.sum(1, keepdim=True)
+    with torch.no_grad():
+        last = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)][-1]
+        maps = last.weight.T.reshape(-1, SIDE, SIDE)
+        last.weight.copy_(40 * (blur @ maps @ blur.T).reshape(24, -1).T)
+    return make_generator("smooth", module, "mlp-decoder", config, UNIT)
 
 
 def small_dcgan(seed: int) -> DCGAN64:

@@ -6,35 +6,16 @@ import numpy as np
 import pytest
 import torch
 from plausible.attribution.calibration.classes import resize
-from plausible.attribution.generators import Generator, make_generator
-from plausible.attribution.generators.mlp import MLPDecoder
+from plausible.attribution.generators import Generator
 from plausible.attribution.inversion import invert, invert_relaxed
 from plausible.attribution.inversion.budget import Budget
 from plausible.attribution.inversion.network import Network
 from plausible.attribution.inversion.warp import SIGMA, WarpedNetwork, bounded, start, warp
 from plausible.schemas.errors import UsageError
 
-from .conftest import UNIT, small_mlp
+from .conftest import SIDE, small_mlp, smooth
 
 QUICK = Budget(adam_starts=6, adam_steps=30, lm_starts=2, lm_iterations=30, rounds=2)
-
-
-SIDE = 20
-
-
-def smooth(seed: int) -> Generator:
-    """A decoder whose pictures are smooth, as those of a trained one are: rows of random weights, blurred."""
-    config = {"latent": 6, "hidden": [24], "height": SIDE, "width": SIDE, "channels": 3, "activation": "relu"}
-    torch.manual_seed(seed)
-    module = MLPDecoder(6, [24], (3, SIDE, SIDE))
-    places = torch.arange(SIDE)
-    blur = torch.exp(-0.5 * ((places[:, None] - places) / 2.0).square())
-    blur = blur / blur.sum(1, keepdim=True)
-    with torch.no_grad():
-        last = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)][-1]
-        maps = last.weight.T.reshape(-1, SIDE, SIDE)
-        last.weight.copy_(40 * (blur @ maps @ blur.T).reshape(24, -1).T)
-    return make_generator("smooth", module, "mlp-decoder", config, UNIT)
 
 
 def picture(generator: Generator, seed: int) -> np.ndarray:
