@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from .attribution import AttributionJob, AttributionRow
 from .calibration import CalibrationDocument
 from .contradiction import KINDS as CONTRADICTIONS
 from .copies import CopyCalibration
@@ -42,6 +43,8 @@ DOCUMENTS: dict[str, type[Document]] = {
     "calibration": CalibrationDocument,
     "copies": CopyCalibration,
     "report": ReportDocument,
+    "attribution": AttributionRow,
+    "attribution-job": AttributionJob,
     **{f"contradiction-{kind}": model for kind, model in CONTRADICTIONS.items()},
 }
 
