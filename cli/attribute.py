@@ -81,7 +81,7 @@ def attribute(
     or killed, the same command goes on from DIR/jobs.journal. Pictures that cannot be read are `incomplete`, and the
     exit code is the worst. --engine ray spreads the jobs over a cluster (the extra `ray`).
 
-    Python: plausible.attribution.inversion.invert, plausible.attribution.batch.run.attribute_pictures
+    Python: plausible.attribution.batch.run.attribute_pictures
     """
     of_folders = {"--out": out, "--engine": engine, "--ray-address": ray_address, "--workers": workers,
                   "--budget-seconds": budget_seconds, "--no-resume": not resume, "--retry-failed": retry_failed,

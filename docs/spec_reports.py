@@ -8,6 +8,7 @@ from typing import Any
 
 from plausible.attribution.inversion.budget import Budget
 from plausible.schemas import jcs
+from plausible.schemas.attribution import AttributionRow, RowEnvironment, RowLimits
 from plausible.schemas.calibration import CalibrationDocument
 from plausible.schemas.copies import CopyCalibration
 from plausible.schemas.document import Document
@@ -125,4 +126,28 @@ def copies() -> str:
     return _block(made)
 
 
-EXAMPLES: dict[str, Callable[[], str]] = {"report": report, "calibration": calibration, "copies": copies}
+def attribution() -> str:
+    """One line of a batch's results, with line breaks."""
+    made = AttributionRow(
+        agreeing_starts=1, attempts=1, budget=_BUDGET.digest, calibrations=(_FILE,), conformal_p=0.4,
+        engine="1", environment=RowEnvironment(device="cpu", threads=1, torch="2.13.0"), equation=4, exact=True,
+        file=_FILE, floors=0.998, generator="faces", height=64, iterations=9, job=_PIXELS,
+        limits=(RowLimits(attribution=2.5e-05, class_name="unprocessed", denial=1.9e-06, failure_bound=0.03, n=100),),
+        line=f"self-attested: generator faces ({_MODEL[:19]}), registered by the auditor, reproduces it: "
+        "a latent of it gives every 8-bit sample of the picture",
+        log10_lr=1.7, log10_lr_cap=1.7, mismatches=0, model=_MODEL, named=True, path="pictures/face.png",
+        pixels=_PIXELS, polished_starts=2, reducible=0.009, relaxed=True, relaxed_engine="1+1", residual=1.28e-06,
+        rounds=1, samples=12_288, score=0.99, seconds=1.9, seed=0, square_norm=96.4,
+        stages={"adam": 0.7, "exact": 0.5, "lm": 0.6}, starts=8, state="inverted", stopped="exact",
+        time="2026-03-02T08:00:00.000000Z", verdict="attributed", whiteness=0.7, width=64,
+    )  # fmt: skip
+    again = AttributionRow.of_line(made.to_line())
+    return "```\n" + json.dumps(again.to_json(), indent=1, sort_keys=True) + "\n```"
+
+
+EXAMPLES: dict[str, Callable[[], str]] = {
+    "report": report,
+    "calibration": calibration,
+    "copies": copies,
+    "attribution": attribution,
+}

@@ -18,11 +18,11 @@ from ...ledger.entries.images import MAX_FILE_BYTES, MAX_PIXELS, Image, read_ima
 from ...schemas import jcs
 from ...schemas.errors import PlausibleError, SetupError, UsageError
 from ...schemas.text import digest_text
-from ..stages.blank import without_evidence
-from ..inversion.budget import Budget
 from ..calibration.classes import Pixels
 from ..generators.folder import CALIBRATIONS, read_manifest
 from ..inversion import ENGINE_VERSION, RELAXED_VERSION
+from ..inversion.budget import Budget
+from ..stages.blank import without_evidence
 
 EVIDENCE = (".tlog-proof", ".opening.json", ".absence-proof")
 """Ends of names of files that lie beside a picture and are none."""

@@ -17,11 +17,11 @@ from typing import Any
 from ...schemas.attribution import AttributionJob, AttributionRow, Measured
 from ...schemas.errors import SetupError
 from ...schemas.text import digest_text
+from ..inversion import ENGINE_VERSION, RELAXED_VERSION
+from ..scoring.scores import pair_score, scores
 from ..stages.decide import decide
 from ..stages.findings import CandidateFinding, Decision, Findings
-from ..inversion import ENGINE_VERSION, RELAXED_VERSION
 from ..stages.probe import SCOPES
-from ..scoring.scores import pair_score, scores
 from .jobs import Asking, Picture, Subject
 from .work import finding_of
 

@@ -24,9 +24,9 @@ from plausible.attribution.batch.journal import Journal
 from plausible.attribution.batch.local import Processes, cause
 from plausible.attribution.batch.results import NOT_YET, parquet_schema
 from plausible.attribution.batch.run import JOURNAL, RESULTS, TABLE, Summary, attribute_pictures
-from plausible.attribution.inversion.budget import Budget
 from plausible.attribution.calibration.document import calibrate
 from plausible.attribution.generators import load_model_folder
+from plausible.attribution.inversion.budget import Budget
 from plausible.attribution.verifier import Options, Verifier
 from plausible.schemas.attribution import AttributionJob, AttributionRow
 from plausible.schemas.errors import EvidenceError, SetupError, UsageError
@@ -69,8 +69,8 @@ def steady(folder: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in json.loads(line).items() if name not in VARYING} for line in lines]
 
 
-def run(pictures: Path, models: list[Path], out: Path, **more: Any) -> Summary:
-    return attribute_pictures([pictures], models, out, **{"asking": ASKING, **more})
+def run(pictures: Path, models: list[Path], out: Path, asking: Asking = ASKING, **more: Any) -> Summary:
+    return attribute_pictures([pictures], models, out, asking=asking, **more)
 
 
 def test_a_job_is_known_by_its_content(pictures: Path, models: list[Path], tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def field_names(document: type[Any]) -> set[str]:
     return {name for part in [schema, *schema.get("$defs", {}).values()] for name in part.get("properties", {})}
 
 
-@pytest.mark.parametrize("page", ["record", "opening", "receipt", "report", "calibration", "copies"])
+@pytest.mark.parametrize("page", ["record", "opening", "receipt", "report", "calibration", "copies", "attribution"])
 def test_every_field_name_stands_in_its_page(page: str) -> None:
     """Formats cannot change later: what is stored was specified before."""
     from plausible.schemas.calibration import CalibrationDocument
