@@ -11,11 +11,18 @@ affine    a window, a turn, a free kernel and tone after the generator; pixels t
 transformed  invert_transformed(): changes beyond the relaxed scope, found untold, candidates ranked; a diagnostic
 change    what that search says: the transform in words, the residual, the noise
 noise     how much independent noise a picture carries
+
+many         invert_many(): many probes at once, for small latents
+batched      Levenberg-Marquardt on a batch of runs, in the box of the prior
+perceptron   fully connected generators as matrices    closed_form   their start without a search
+general      any other generator in the same interface
+boxed        the certificate for latents in a box
 """
 
 from .affine import Freedom
 from .change import Transform, TransformedInversion
 from .engine import Diagnostics, Inversion, Progress, invert
+from .many import MANY_VERSION, MLP_BUDGET, Inversions, invert_many
 from .relaxed import Change, RelaxedInversion, invert_relaxed
 from .transformed import TRANSFORM_VERSION, invert_transformed
 
@@ -26,17 +33,21 @@ RELAXED_VERSION = "2+geometry3"
 
 __all__ = [
     "ENGINE_VERSION",
+    "MANY_VERSION",
+    "MLP_BUDGET",
     "RELAXED_VERSION",
     "TRANSFORM_VERSION",
     "Change",
     "Diagnostics",
     "Freedom",
     "Inversion",
+    "Inversions",
     "Progress",
     "RelaxedInversion",
     "Transform",
     "TransformedInversion",
     "invert",
+    "invert_many",
     "invert_relaxed",
     "invert_transformed",
 ]

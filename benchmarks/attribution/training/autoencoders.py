@@ -66,16 +66,19 @@ def unit(pictures: Pixels) -> Tensor:
     return torch.from_numpy(pictures.reshape(len(pictures), -1)).float() / 255
 
 
+def fresh_halves(recipe: Recipe, height: int, width: int) -> tuple[nn.Sequential, MLPDecoder]:
+    """(encoder, decoder) with initial weights from torch's global random state, the encoder's first."""
+    encoder = nn.Sequential(
+        nn.Linear(height * width, recipe.hidden), nn.Sigmoid(), nn.Linear(recipe.hidden, recipe.latent), nn.Sigmoid()
+    )
+    return encoder, MLPDecoder(recipe.latent, [recipe.hidden], (1, height, width), "sigmoid")
+
+
 def train(pictures: Pixels, recipe: Recipe, *, order_seed: int, init_seed: int) -> AutoEncoder:
     """An auto-encoder of uint8 [N, H, W]; batches follow `order_seed` alone, initial weights `init_seed` alone."""
-    _, height, width = pictures.shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed)
-        encoder = nn.Sequential(
-            nn.Linear(height * width, recipe.hidden), nn.Sigmoid(), nn.Linear(recipe.hidden, recipe.latent),
-            nn.Sigmoid(),
-        )  # fmt: skip
-        decoder = MLPDecoder(recipe.latent, [recipe.hidden], (1, height, width), "sigmoid")
+        encoder, decoder = fresh_halves(recipe, *pictures.shape[1:])
     data = unit(pictures)
     adam = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=recipe.rate)
     loss = torch.zeros(())
@@ -99,14 +102,22 @@ def batches(count: int, size: int, steps: int, seed: int) -> list[Tensor]:
     return found[:steps]
 
 
+def plan_pair(pair: Pair, pictures: Pixels, labels: Pixels, *, seed: int) -> list[tuple[Pixels, int, int]]:
+    """(pictures, order seed, init seed) of the two auto-encoders of one repetition; another `seed` is another one."""
+    sets = [pictures[labels % 2 == 1], pictures[labels % 2 == 0]] if pair == "parity" else [pictures, pictures]
+    orders = [seed, seed] if pair == "init" else [seed, seed + 500_000]
+    return [
+        (data, order, seed + 1_000_000 * number)
+        for number, (data, order) in enumerate(zip(sets, orders, strict=True), 1)
+    ]
+
+
 def train_pair(
     pair: Pair, pictures: Pixels, labels: Pixels, recipe: Recipe, *, seed: int
 ) -> tuple[AutoEncoder, AutoEncoder]:
-    """The two auto-encoders of one repetition of E1, E2 or E3; another `seed` is another repetition."""
-    sets = [pictures[labels % 2 == 1], pictures[labels % 2 == 0]] if pair == "parity" else [pictures, pictures]
-    orders = [seed, seed] if pair == "init" else [seed, seed + 500_000]
+    """The two auto-encoders of one repetition of E1, E2 or E3."""
     first, second = (
-        train(data, recipe, order_seed=order, init_seed=seed + 1_000_000 * number)
-        for number, (data, order) in enumerate(zip(sets, orders, strict=True), 1)
+        train(data, recipe, order_seed=order, init_seed=init)
+        for data, order, init in plan_pair(pair, pictures, labels, seed=seed)
     )
     return first, second
