@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...schemas.errors import UsageError
-from ..budget import FLOOR, Budget
 from ..generators.protocol import Generator
 from .adam import Loss, Pool, advance
 from .batched import Model, bounds, descend
 from .boxed import certify_boxed
+from .budget import FLOOR, Budget
 from .closed_form import closed_form
 from .engine import AGREEING_STARTS, AGREEMENT_PICTURE, AGREEMENT_RATIO, FLOOR_REACHED, settings, start_generator
 from .exact import certify, guard
@@ -175,7 +175,7 @@ def invert_many(
     """Invert `probes`, uint8 [P, H, W, C] at the generators' own size, on every generator; results in their order.
 
     Deterministic in (probes, generators, budget, seed) up to float rounding of the machine. `starts`, for each
-    generator one latent a probe [P, d] or None (an encoder's, say), come first. `budget.seconds` is the guard of the whole call.
+    generator one latent a probe [P, d] or None (an encoder's, say), come first. `budget.seconds` guards the whole call.
     `progress` gets (round, probes still open). `UsageError` for probes of another size or type.
     """
     pixels = np.array(probes, order="C")
