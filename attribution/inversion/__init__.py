@@ -17,11 +17,15 @@ batched      Levenberg-Marquardt on a batch of runs, in the box of the prior
 perceptron   fully connected generators as matrices    closed_form   their start without a search
 general      any other generator in the same interface
 boxed        the certificate for latents in a box
+
+jpeg         invert_jpeg(): against the coefficients of a JPEG file
+jpeg_rows    its Levenberg-Marquardt on many small problems at once
 """
 
 from .affine import Freedom
 from .change import Transform, TransformedInversion
 from .engine import Diagnostics, Inversion, Progress, invert
+from .jpeg import JPEG_DISTANCE, JpegInversion, invert_jpeg, invert_jpegs
 from .many import MANY_VERSION, MLP_BUDGET, Inversions, invert_many
 from .relaxed import Change, RelaxedInversion, invert_relaxed
 from .transformed import TRANSFORM_VERSION, invert_transformed
@@ -33,6 +37,7 @@ RELAXED_VERSION = "2+geometry3"
 
 __all__ = [
     "ENGINE_VERSION",
+    "JPEG_DISTANCE",
     "MANY_VERSION",
     "MLP_BUDGET",
     "RELAXED_VERSION",
@@ -42,11 +47,14 @@ __all__ = [
     "Freedom",
     "Inversion",
     "Inversions",
+    "JpegInversion",
     "Progress",
     "RelaxedInversion",
     "Transform",
     "TransformedInversion",
     "invert",
+    "invert_jpeg",
+    "invert_jpegs",
     "invert_many",
     "invert_relaxed",
     "invert_transformed",

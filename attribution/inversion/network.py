@@ -245,6 +245,25 @@ class Network:
         jacobian = tangents.float().flatten(1) / (output.high - output.low)
         return output.unit(x).flatten(), jacobian
 
+    @torch.no_grad()
+    def linearise_many(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """(unit pictures [B, N], Jacobians [B, d, N]) at latents [B, d], float32: for small networks, in one pass."""
+        if self._steps is None:
+            each = [self._linearise_by_vjp(point) for point in z]
+            return torch.stack([picture for picture, _ in each]), torch.stack([jacobian for _, jacobian in each])
+        count, x = len(z), z
+        tangents = torch.eye(self.dim, device=self.device).repeat(count, 1)
+        for kind, step in self._steps:
+            if kind == "affine":
+                x = cast(Affine, step)(x, True)
+                tangents = _linear_part(cast(Affine, step), tangents, torch.float32)
+            else:
+                x, slope = cast(Activation, step)(x)
+                tangents = (tangents.unflatten(0, (count, self.dim)) * slope[:, None]).flatten(0, 1)
+        output = self.generator.output
+        jacobians = tangents.reshape(count, self.dim, -1) / (output.high - output.low)
+        return output.unit(x).flatten(1), jacobians
+
     def _linearise_by_vjp(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Columns J v as derivatives of the linear map w -> J^T w: reverse mode alone, which every module supports."""
         with torch.enable_grad():
