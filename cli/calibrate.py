@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import output, settings, sources
+from . import output, settings, sources, strength
 from .options import ForceOption, LedgerFolder
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def calibrate(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each process.")] = None,
     device: Annotated[str | None, typer.Option(help="Where it runs: cpu, cuda, cuda:1, mps. [PD_DEVICE]")] = None,
+    plot: strength.PlotOption = None,
     force: ForceOption = False,
 ) -> None:
     """\b
@@ -61,21 +62,15 @@ def calibrate(
     sources.require_attribution()
     from ..attribution.generators import load_model_folder
 
-    folder = _folder(which, ledger)
+    folder = strength.model_folder(which, ledger)
     generator = load_model_folder(folder)
     if part is not Part.COPIES:
         names = tuple(dict.fromkeys(classes or ())) or None
-        _inversion(folder, generator, names, own, negatives or [], clones or [], seed, workers, threads, device)
+        _inversion(
+            folder, generator, names, own, negatives or [], clones or [], seed, workers, threads, device, plot, force
+        )
     if part is not Part.INVERSION:
         _copies(folder, generator, seed, force)
-
-
-def _folder(which: str, ledger: str | None) -> Path:
-    path = Path(which)
-    if (path / "manifest.json").is_file():
-        return path
-    with sources.own(ledger) as opened:
-        return opened.model(which).folder
 
 
 def _inversion(
@@ -89,6 +84,8 @@ def _inversion(
     workers: int,
     threads: int | None,
     device: str | None,
+    plot: Path | None,
+    force: bool,
 ) -> None:
     from ..attribution.calibration.classes import RELAXED
     from ..attribution.calibration.document import calibrate as measure
@@ -116,24 +113,8 @@ def _inversion(
             device=str(settings.get("device", device)),
             progress=progress,
         )
-    output.table(
-        ("class", "own", "others", "denial limit", "attribution limit", "failures", "bound"),
-        [
-            (
-                name,
-                limits.n,
-                limits.negatives,
-                _number(limits.denial),
-                _number(limits.attribution),
-                limits.failures,
-                f"{100 * limits.failure_bound:.1f} %",
-            )
-            for document in found
-            for name, limits in document.classes.items()
-        ],
-    )
-    for document in found:
-        output.note(f"inversion calibration {document.digest} in {folder / 'calibrations'}")
+    strength.show(found, folder.name, plot, force=force)
+    output.note(f"inversion calibrations are in {folder / 'calibrations'}")
 
 
 def _number(value: float | None) -> str:

@@ -32,6 +32,7 @@ from ..inversion import ENGINE_VERSION, RELAXED_VERSION
 from ..inversion.budget import FLOOR, Budget
 from ..inversion.network import bfloat16_is_native
 from ..scoring import limits
+from ..scoring.likelihood import supported_ratio
 from .classes import RELAXED, STRICT, Pixels, codec
 from .measure import OWN, Job, Progress, Row, measure, own_jobs
 
@@ -72,7 +73,7 @@ class Limits:
 
     def log10_lr(self, residual: float) -> tuple[float, float] | None:
         """(log10 likelihood ratio, cap), or None without both kinds of measurements."""
-        return limits.log10_likelihood_ratio(self.own, self.other, residual)
+        return supported_ratio(self.own, self.other, residual)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,31 @@ def leave_one_out(own: Sequence[float], other: Sequence[float]) -> tuple[Array, 
     return np.array(mine), np.array(theirs)
 
 
+def bounds(own: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+    """(lower, upper) log10 ratio that these residuals support: their number's caps, and `elub` where it is nearer to 0.
+
+    The caps alone know how many pictures were measured, not how they came out: one own picture among a hundred that was
+    not found lies where others lie, and takes strength from every ratio there.
+    """
+    low, high = -math.log10(len(own) + 1), math.log10(len(other) + 1)
+    if min(len(own), len(other)) < 3:
+        return low, high
+    empirical = elub(*leave_one_out(own, other))
+    return max(low, empirical[0]), min(high, empirical[1])
+
+
+def supported_ratio(own: Sequence[float], other: Sequence[float], residual: float) -> tuple[float, float] | None:
+    """(log10 likelihood ratio at a residual, cap): `log10_likelihood_ratio` held within `bounds`; None if it is None.
+
+    `cap` is the size of the bound on the side where the ratio lies.
+    """
+    found = log10_likelihood_ratio(own, other, residual)
+    if found is None:
+        return None
+    low, high = bounds(own, other)
+    return min(max(found[0], low), high), high if found[0] >= 0 else -low
+
+
 def cllr(own: Ratios, other: Ratios) -> float:
     """The log-likelihood-ratio cost, in bits: mean of log2(1 + 1/LR) over own and log2(1 + LR) over others, halved."""
     mine, theirs = _both(own, other)

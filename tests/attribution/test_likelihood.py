@@ -110,3 +110,19 @@ def test_what_cannot_be_judged_is_refused() -> None:
             likelihood.cllr(own, other)
     with pytest.raises(UsageError):
         likelihood.leave_one_out([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
+def test_a_failure_takes_strength_from_ratios_where_it_lies() -> None:
+    rng = np.random.default_rng(6)
+    own, other = (1e-6 * 10 ** rng.normal(0, 0.05, 99)).tolist(), (1e-3 * 10 ** rng.normal(0, 0.3, 99)).tolist()
+    clean, failed = likelihood.bounds(own, other), likelihood.bounds([*own, 1e-3], other)
+    assert clean == pytest.approx((-2, 2), abs=0.02)
+    # one own picture of 100 lies where others do: no ratio there may say more than about 1 in 50
+    assert -1.75 < failed[0] < -1.5
+    far = likelihood.supported_ratio([*own, 1e-3], other, 1e-3)
+    assert far is not None
+    assert (failed[0] <= far[0] < -1.5, far[1]) == (True, -failed[0])
+    assert likelihood.supported_ratio([*own, 1e-3], other, 1e-6) == (failed[1], failed[1])
+    # two of a kind: nothing can be left out, the number alone bounds
+    assert likelihood.bounds([1.0, 2.0], other) == (-math.log10(3), math.log10(100))
+    assert likelihood.supported_ratio([1.0], other, 1.0) is None

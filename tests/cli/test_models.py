@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,25 @@ def test_convert_refuses_what_does_not_fit(pd, tmp_path: Path, layout: str, code
     pickled = pd("models", "convert", tmp_path / "g.pth", "--layout", "genforce-pggan", "--out", tmp_path / "x")
     assert pickled.code == 4
     assert "pickle" in pickled.sentence()
+
+
+def test_strength_shows_what_calibrations_support(pd, tmp_path: Path) -> None:
+    folder = tmp_path / "faces"
+    (folder / "calibrations").mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    shipped = Path(__file__).resolve().parents[2] / "examples" / "faces" / "calibrations"
+    name = next(p for p in sorted(shipped.glob("inversion-*.json")) if b'"unprocessed"' in p.read_bytes())
+    assert pd("models", "strength", folder).code == 4
+    shutil.copy(name, folder / "calibrations")
+    result = pd("models", "strength", folder, "--plot", tmp_path / "plots")
+    assert result.code == 0
+    head, row = result.out.splitlines()
+    assert head.split()[:3] == ["class", "own", "others"]
+    assert row.split()[:3] == ["unprocessed", "100", "31"]
+    assert (tmp_path / "plots" / "unprocessed.svg").read_bytes().startswith(b"<?xml")
+    # a picture that is there is not written over, unless asked for
+    assert pd("models", "strength", folder, "--plot", tmp_path / "plots").code == 2
+    found = json.loads(pd("models", "strength", folder, "--json").out)
+    unprocessed = found["calibrations"][0]["classes"]["unprocessed"]
+    assert (found["format"], unprocessed["own"]) == ("plausible.strength/1", 100)
+    assert unprocessed["bounds"][0] < 0 < unprocessed["bounds"][1]
