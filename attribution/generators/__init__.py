@@ -2,7 +2,7 @@
 
 protocol   OutputSpec, Generator: images(z), sample(z); noise inputs, constants of sampling
 latent     LatentSpec: the priors, drawing from them, their support, density and committed seeds
-check      what is wrong with a bad generator
+check      what is wrong with a bad generator     noise: how many free numbers its noise maps hold
 registry   architectures by name, entry points for third parties
 mlp        "mlp-decoder": 000's auto-encoders
 dcgan      "dcgan-64"

@@ -21,6 +21,7 @@ from ...schemas.errors import PlausibleError
 from ..calibration.classes import STRICT, to_native
 from ..calibration.document import Calibration, find_calibration, load_calibrations
 from ..distances.images import L2Feature
+from ..generators.noise import free_noise
 from ..generators.protocol import Generator
 from ..inversion import RELAXED_VERSION, Inversion, Progress, RelaxedInversion, invert, invert_relaxed
 from ..inversion.budget import Budget
@@ -244,8 +245,8 @@ def _invert_group(
         failed = [CandidateFinding(model.digest, model.name, False, "failed", reason) for model, _ in group]
         return [(model, Candidate(finding)) for (model, _), finding in zip(group, failed, strict=True)]
     return [
-        (model, _judge(model, result, relaxed, probe, changed, settings))
-        for (model, _), result, relaxed in zip(group, results, changed_too, strict=True)
+        (model, _judge(model, generator, result, relaxed, probe, changed, settings))
+        for (model, generator), result, relaxed in zip(group, results, changed_too, strict=True)
     ]
 
 
@@ -262,6 +263,7 @@ def _up_to_changes(
 
 def _judge(
     model: Model,
+    generator: Generator,
     result: Inversion,
     relaxed: RelaxedInversion | None,
     probe: Pixels,
@@ -293,6 +295,7 @@ def _judge(
         exact=result.mismatches == 0 and changed is None,
         uncounted=result.guard,
         resized=changed is not None,
+        free_noise=free_noise(generator),
         calibration=problem,
         limits=limits,
         changed=None if relaxed is None else relaxed.residual,

@@ -20,6 +20,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...ledger.entries.counted import counted_inputs
 from ...ledger.entries.evidence import Evidence
@@ -30,7 +31,9 @@ from ...schemas.text import digest_text
 from ..copies.limits import CopyLimits
 from ..copies.search import variance
 from ..copies.similarity import mse
+from ..generators.protocol import Generator
 from ..replay.records import Replay, replay
+from ..seeds import screen_record
 from .findings import Check, EntryFinding
 from .models import Models, Registration
 
@@ -98,6 +101,7 @@ def replay_entry(judged: Judged, image: Image, models: Models, *, device: str, l
     if finding.matches is None or not finding.accused or finding.contradiction is not None or opened is None:
         reason = "the record was not opened" if opened is None else "the evidence does not count for this image"
         return _with(judged, finding, Check(f"replay ({label})", "skipped", reason, REPLAY_STAGE))
+    generator: Generator | None = None
     try:
         generator = models.generator(opened.context.model)
         outcome = replay(opened, generator, image.pixels, device=device)
@@ -105,24 +109,44 @@ def replay_entry(judged: Judged, image: Image, models: Models, *, device: str, l
         failed = replace(finding, contradiction=f"replay: {error}")
         return _with(judged, failed, Check(f"replay ({label})", "failed", str(error), REPLAY_STAGE))
     except PlausibleError as error:
-        return _with(judged, finding, Check(f"replay ({label})", "skipped", str(error), REPLAY_STAGE))
-    counted = counted_inputs(opened, manifest=generator.manifest, drawn=outcome.drawn, prior=generator.latent.prior)
-    reason = "; ".join(counted.reasons) or None
+        skipped = Check(f"replay ({label})", "skipped", str(error), REPLAY_STAGE)
+        if generator is None:
+            return _with(judged, finding, skipped)
+        reason, free = _counted(opened, generator, None, label)
+        return _with(judged, replace(finding, uncounted=reason), skipped, *free)
+    reason, free = _counted(opened, generator, outcome.drawn, label)
     finding = replace(finding, replay=outcome.state, uncounted=reason)
-    checks = [
-        Check(
-            f"replay ({label})", "made" if outcome.state in ("exact", "tolerance") else "failed", str(outcome),
-            REPLAY_STAGE,
-        ),
-        Check(
-            f"counted inputs ({label})", "failed" if reason else "made",
-            reason or f"{counted.free} free numbers, at most {counted.limit} count", REPLAY_STAGE,
-        ),
-    ]  # fmt: skip
+    state = "made" if outcome.state in ("exact", "tolerance") else "failed"
+    checks = [Check(f"replay ({label})", state, str(outcome), REPLAY_STAGE), *free]
     if finding.matches == "file" and outcome.state == "different" and outcome.reproduces_entry:
         finding, check = _as_file_copy(finding, outcome, image, limits, label)
         checks.append(check)
     return replace(_with(judged, finding, *checks), replay=outcome)
+
+
+def _counted(
+    opened: OpenedRecord, generator: Generator, drawn: NDArray[np.float32] | None, label: str
+) -> tuple[str | None, list[Check]]:
+    """Why the record's inputs do not count, if so, and the lines about them: counted, and looking drawn or not."""
+    counted = counted_inputs(opened, manifest=generator.manifest, drawn=drawn, prior=generator.latent.prior)
+    reason = "; ".join(counted.reasons) or None
+    text = reason or f"{counted.free} free numbers, at most {counted.limit} count"
+    line = Check(f"counted inputs ({label})", "failed" if reason else "made", text, REPLAY_STAGE)
+    return reason, [line, _plausibility(opened, generator, drawn, label)]
+
+
+def _plausibility(opened: OpenedRecord, generator: Generator, drawn: NDArray[np.float32] | None, label: str) -> Check:
+    """Whether the inputs look drawn: a line of the report, from which no verdict follows."""
+    name = f"seed plausibility ({label})"
+    try:
+        found = screen_record(opened, generator, drawn=drawn)
+    except PlausibleError as error:
+        return Check(name, "skipped", str(error), REPLAY_STAGE)
+    if found is None:
+        reason = "its latent follows from a committed seed and no other input is free"
+        return Check(name, "skipped", reason, REPLAY_STAGE)
+    state = "skipped" if found.plausible is None else "made" if found.plausible else "failed"
+    return Check(name, state, str(found), REPLAY_STAGE)
 
 
 def _as_file_copy(

@@ -107,6 +107,7 @@ class CandidateFinding:
     exact: bool = False  # a latent gives every 8-bit sample
     uncounted: str | None = None  # why an exact match would not count (latent too large, norm outside the prior)
     resized: bool = False  # the probe is not of the generator's size
+    free_noise: int = 0  # numbers in noise maps beside the latent that change its pictures; they are not searched
     calibration: str | None = None  # why no calibration applies; None if one does
     limits: Mapping[str, ClassLimits] = field(default_factory=dict[str, ClassLimits])  # by class
     changed: float | None = None  # residual up to a mirror, a crop and a blur; None: not looked for
