@@ -101,7 +101,7 @@ def test_a_searched_latent_passes_every_test_if_its_maker_knows_them() -> None:
 
 
 def test_a_latent_larger_than_its_picture_gives_anything_and_looks_drawn() -> None:
-    """Out-of-domain latents, where latents outnumber samples: counted inputs refuse the size, screening sees nothing."""
+    """Out-of-domain latents, where they outnumber samples: counted inputs refuse the size, screening sees nothing."""
     config: dict[str, Any] = {"latent": 800, "hidden": [], "height": 6, "width": 6, "channels": 3, "prior": "normal"}
     module = fresh("mlp-decoder", {key: value for key, value in config.items() if key != "prior"}, 3)
     sampling = {"output_range": [0, 1], "rounding": "mul255_add0.5_floor"}
