@@ -26,6 +26,7 @@ QUICK = {
     "mirror": ("benchmarks.node.mirror",),
     "copies": ("benchmarks.attribution.copies",),
     "faces": ("benchmarks.attribution.faces",),
+    "batch": ("benchmarks.attribution.batch",),
 }
 LONG = {
     "faults": ("benchmarks.ledger.faults", "--progress"),

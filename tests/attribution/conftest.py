@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 from plausible.attribution.generators import Generator, make_generator
 from plausible.attribution.generators.dcgan import DCGAN64
 from plausible.attribution.generators.mlp import MLPDecoder
+
+from tests.attribution.batches import draw
+from tests.attribution.studio import model_folder
 
 UNIT = {"output_range": [0, 1], "rounding": "mul255_add0.5_floor"}
 SIDE = 20
@@ -59,3 +63,18 @@ def small_dcgan(seed: int) -> DCGAN64:
 @pytest.fixture
 def mlp() -> Generator:
     return small_mlp(1)[0]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("models")
+    return [model_folder(root / f"g{seed}", seed, latent=4, side=12, hidden=8) for seed in range(2)]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, models: list[Path]) -> Path:
+    folder = tmp_path / "pictures"
+    (folder / "below").mkdir(parents=True)
+    for number in range(4):
+        draw(models[number % 2], number, folder / f"{number}.png")
+    return folder

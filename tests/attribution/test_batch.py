@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image as Pillow
 from plausible.attribution.batch import work
 from plausible.attribution.batch.jobs import Asking, Bounds, list_pictures
@@ -25,48 +24,13 @@ from plausible.attribution.batch.local import Processes, cause
 from plausible.attribution.batch.results import NOT_YET, parquet_schema
 from plausible.attribution.batch.run import JOURNAL, RESULTS, TABLE, Summary, attribute_pictures
 from plausible.attribution.calibration.document import calibrate
-from plausible.attribution.generators import load_model_folder
 from plausible.attribution.inversion.budget import Budget
 from plausible.attribution.verifier import Options, Verifier
 from plausible.schemas.attribution import AttributionJob, AttributionRow
 from plausible.schemas.errors import EvidenceError, SetupError, UsageError
 
+from tests.attribution.batches import ASKING, QUICK, draw, rows_in, steady
 from tests.attribution.studio import model_folder
-
-QUICK = Budget(adam_starts=2, adam_steps=10, lm_starts=2, lm_iterations=12, rounds=1)
-ASKING = Asking(QUICK, relaxed=False, threads=1)
-VARYING = {"seconds", "stages", "time"}
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    root = tmp_path_factory.mktemp("models")
-    return [model_folder(root / f"g{seed}", seed, latent=4, side=12, hidden=8) for seed in range(2)]
-
-
-@pytest.fixture
-def pictures(tmp_path: Path, models: list[Path]) -> Path:
-    folder = tmp_path / "pictures"
-    (folder / "below").mkdir(parents=True)
-    for number in range(4):
-        draw(models[number % 2], number, folder / f"{number}.png")
-    return folder
-
-
-def draw(model: Path, seed: int, path: Path) -> None:
-    generator = load_model_folder(model)
-    z = generator.latent.draw(1, torch.Generator().manual_seed(seed))
-    Pillow.fromarray(generator.sample(z)[0].numpy()).save(path)
-
-
-def rows_in(folder: Path) -> list[AttributionRow]:
-    return [AttributionRow.of_line(line) for line in (folder / RESULTS).read_bytes().splitlines(keepends=True)]
-
-
-def steady(folder: Path) -> list[dict[str, Any]]:
-    """Rows without what differs from run to run."""
-    lines = (folder / RESULTS).read_text(encoding="ascii").splitlines()
-    return [{name: value for name, value in json.loads(line).items() if name not in VARYING} for line in lines]
 
 
 def run(pictures: Path, models: list[Path], out: Path, asking: Asking = ASKING, **more: Any) -> Summary:
