@@ -1,4 +1,4 @@
-"""What the face experiments count: an exact picture, one within the limit, one beyond; clones as far as they are named."""
+"""What the face experiments count: an exact picture, one within the limit, one beyond; clones as far as named."""
 
 from __future__ import annotations
 
