@@ -25,7 +25,7 @@ from ..generators.noise import free_noise
 from ..generators.protocol import Generator
 from ..inversion import RELAXED_VERSION, Inversion, Progress, RelaxedInversion, invert, invert_relaxed
 from ..inversion.budget import Budget
-from ..inversion.engine import FLOOR_REACHED
+from ..inversion.result import FLOOR_REACHED
 from ..report.document import floors_text
 from ..scoring.scores import pair_score, scores
 from .decide import DENIAL_SEARCHES, near_again
