@@ -139,6 +139,7 @@ def test_the_tangent_basis_is_orthonormal() -> None:
     assert float((z.double() @ basis).abs().max()) < 1e-12
 
 
+@pytest.mark.long
 def test_a_picture_with_other_noise_maps_matches_only_with_free_noise() -> None:
     generator = small("stylegan2")
     with torch.no_grad():
