@@ -10,6 +10,7 @@ from plausible.attribution.inversion.budget import FLOOR
 
 from benchmarks.attribution import relatives
 from benchmarks.attribution.experiments import faces
+from benchmarks.attribution.experiments.face_sources import answers
 from benchmarks.attribution.experiments.mnist_gans import right
 
 CONFIG: dict[str, object] = {"latent": 8, "width": 4, "channels": 3}
@@ -46,3 +47,7 @@ def test_verdicts_of_the_original_alone() -> None:
 def test_the_nearer_generator_is_the_answer() -> None:
     rows = [[{"residuals": [1.0, 2.0]}, {"residuals": [3.0, 2.0]}], [{"residuals": [5.0, 4.0]}]]
     assert right(rows) == [[1, 1], [0, 1]]
+
+
+def test_attempts_are_counted_from_the_first_and_the_best_of_them_answers() -> None:
+    assert answers([[3.0, 1.0, 9.0], [2.0, 5.0, 0.5], [8.0, 8.0, 8.0]]) == [1, 0, 1]
