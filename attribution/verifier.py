@@ -30,6 +30,7 @@ from .logs.vouched import combined, given_answer, is_absence_proof, with_given
 from .report.assemble import Outcome, Report, assemble
 from .stages.blank import without_evidence
 from .stages.candidates import Candidate, Settings, invert_candidates, relative_scores, search_again
+from .stages.coefficients import coefficient_checks
 from .stages.copies import SAME_LATENT, Archive, build_archive, nearest_latent, search_archive
 from .stages.decide import decide, denial_pending
 from .stages.entries import replay_entry
@@ -131,7 +132,7 @@ class Verifier:
             ("replay", lambda: self._replays(run, image)),
             ("coverage", lambda: self._coverage(run, image)),
             ("changed copies", lambda: self._copies(run, image, data)),
-            ("inversion", lambda: self._inversion(run, image)),
+            ("inversion", lambda: self._inversion(run, image, data)),
         )
         decision: Decision | None = None
         for stage, work in stages:
@@ -267,7 +268,7 @@ class Verifier:
 
     # --- inversion ------------------------------------------------------------------------------------
 
-    def _inversion(self, run: Run, image: Image) -> None:
+    def _inversion(self, run: Run, image: Image, data: bytes) -> None:
         _, required = self._logged()
         for digest in sorted(required):
             self.models.require(digest)
@@ -281,6 +282,8 @@ class Verifier:
             image.pixels, list(self.models), required, self.registered, claimed, settings, progress=self.progress
         )
         run.checks += checks
+        if image.format == "JPEG" and data and settings.relaxed:
+            run.checks += coefficient_checks(data, run.candidates, list(self.models), settings, progress=self.progress)
         for candidate in run.candidates:
             self._look_up_latent(run, candidate)
         if denial_pending(self._findings(run), self.scope):

@@ -22,7 +22,7 @@ from torch import Tensor
 from ...schemas.errors import UsageError
 from ..distances.jpeg.file import JpegFile, read_jpeg
 from ..distances.jpeg.forward import Forward
-from ..distances.jpeg.residual import TIE, Residual
+from ..distances.jpeg.residual import TIE, VIOLATION, Residual
 from ..generators.protocol import Generator
 from . import lm
 from .adam import Pool, advance
@@ -89,17 +89,20 @@ def invert_jpeg(
     *,
     seed: int = 0,
     starts: Tensor | None = None,
+    search: bool = True,
     threads: int | None = None,
     device: torch.device | str = "cpu",
 ) -> JpegInversion:
     """Invert a baseline JPEG file of the generator's own size.
 
-    `starts` [k, d]: latents to begin with, from an inversion of its pixels, say. Deterministic in (file, generator,
-    budget, seed, starts) up to float rounding. `EvidenceError` for bytes that are no baseline JPEG file, `UsageError`
-    for a size that is not the generator's.
+    `starts` [k, d]: latents to begin with, from an inversion of its pixels, say; without `search` there are no others.
+    Deterministic in (file, generator, budget, seed, starts) up to float rounding. `EvidenceError` for bytes that are
+    no baseline JPEG file, `UsageError` for a size that is not the generator's.
     """
     given = None if starts is None else [starts]
-    return invert_jpegs([data], generator, budget, seed=seed, starts=given, threads=threads, device=device)[0]
+    return invert_jpegs(
+        [data], generator, budget, seed=seed, starts=given, search=search, threads=threads, device=device
+    )[0]
 
 
 def invert_jpegs(
@@ -109,11 +112,14 @@ def invert_jpegs(
     *,
     seed: int = 0,
     starts: Sequence[Tensor] | None = None,
+    search: bool = True,
     threads: int | None = None,
     device: torch.device | str = "cpu",
 ) -> list[JpegInversion]:
     """`invert_jpeg` of many files on one generator, side by side where its Jacobians are small."""
     budget = budget or Budget()
+    if not search and starts is None:
+        raise UsageError("without a search there must be latents to begin with")
     read = [file if isinstance(file, JpegFile) else read_jpeg(file) for file in files]
     output = generator.output
     for file in read:
@@ -128,9 +134,9 @@ def invert_jpegs(
             raise UsageError(f"the Jacobian of generator {generator.name!r} does not fit: {network.dim} latents")
         problems = [_Problem(network, file) for file in read]
         if network.dim * network.samples <= BATCHED:
-            return _batch(problems, seed, starts)
+            return _batch(problems, seed, starts, search)
         each = [None] * len(problems) if starts is None else starts
-        return [_one(p, budget, seed, given) for p, given in zip(problems, each, strict=True)]
+        return [_one(p, budget, seed, given, search) for p, given in zip(problems, each, strict=True)]
 
 
 class _Problem:
@@ -162,7 +168,7 @@ class _Problem:
             distance=JPEG_DISTANCE,
             dead_zone=float(dead.double().square().mean()),
             least_squares=float(error.double().square().mean()),
-            violations=int((dead != 0).sum()),
+            violations=int((dead.abs() > VIOLATION).sum()),
             equal=int(equal.sum()),
             coefficients=forward.file.count,
             subsampling=forward.file.subsampling,
@@ -205,7 +211,7 @@ class _Coordinates:
         return self.problem.network.project(points)
 
 
-def _one(problem: _Problem, budget: Budget, seed: int, given: Tensor | None) -> JpegInversion:
+def _one(problem: _Problem, budget: Budget, seed: int, given: Tensor | None, search: bool) -> JpegInversion:
     """Given starts, then pools of random ones, until one explains the file or the rounds are over."""
     began = time.monotonic()
     network, latent = problem.network, problem.network.generator.latent
@@ -216,7 +222,7 @@ def _one(problem: _Problem, budget: Budget, seed: int, given: Tensor | None) -> 
     rng = start_generator(seed, network.generator.digest)
     best = torch.zeros(network.dim, device=network.device)
     best_loss, starts, iterations = float("inf"), 0, 0
-    for number in range(budget.rounds + (given is not None)):
+    for number in range(budget.rounds * search + (given is not None)):
         if given is not None and number == 0:
             chosen = latent.project(given.to(network.device, torch.float32))
             starts += len(chosen)
@@ -305,7 +311,9 @@ def _by_kind(kinds: Sequence[Forward], owners: Tensor) -> list[tuple[Forward, Te
     return [(forward, torch.tensor(rows)) for forward, rows in groups.values()]
 
 
-def _batch(problems: Sequence[_Problem], seed: int, given: Sequence[Tensor] | None) -> list[JpegInversion]:
+def _batch(
+    problems: Sequence[_Problem], seed: int, given: Sequence[Tensor] | None, search: bool
+) -> list[JpegInversion]:
     """Closed-form, given and random starts of every file, all in one batch; the best end of each file counts."""
     if not problems:
         return []
@@ -318,8 +326,8 @@ def _batch(problems: Sequence[_Problem], seed: int, given: Sequence[Tensor] | No
     for number, problem in enumerate(problems):
         # each file draws as if it were alone: its result does not depend on the others
         rng = start_generator(seed, network.generator.digest)
-        parts = [latent.draw(RANDOM_STARTS, rng).to(network.device)]
-        parts += [] if perceptron is None else [closed_form(perceptron, problem.forward.picture())]
+        parts = [latent.draw(RANDOM_STARTS, rng).to(network.device)] if search else []
+        parts += [] if perceptron is None or not search else [closed_form(perceptron, problem.forward.picture())]
         parts += [] if given is None else [given[number].to(network.device, torch.float32)]
         starts.append(torch.cat(parts))
         owners += [number] * len(starts[-1])

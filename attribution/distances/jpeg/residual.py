@@ -19,9 +19,11 @@ from .file import JpegFile
 from .forward import Forward
 
 MARGIN = 3.0
-TIE = 1e-5
-"""Weight of the squared least-squares residual beside the squared dead-zone residual: too small to pull a latent out of
-its intervals by more than rounding errors."""
+TIE = 1e-4
+"""Weight of the squared least-squares residual beside the squared dead-zone residual: it pulls a latent out of its
+intervals by some 1e-4 units of Q at most."""
+VIOLATION = 1e-2
+"""Units of Q beyond its interval from which on a coefficient counts as outside."""
 ZERO_REACH = 1.5
 """|DCT/Q| up to which an encoder with tables of its own may have written 0."""
 
