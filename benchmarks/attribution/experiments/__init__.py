@@ -12,7 +12,7 @@ from plausible.schemas.errors import UsageError
 
 from benchmarks.attribution.experiments.frame import Experiment
 
-FAMILIES: tuple[str, ...] = ("jpeg",)
+FAMILIES: tuple[str, ...] = ("autoencoders", "digit_limits", "jpeg")
 """Modules of this package, in the order in which their experiments are listed."""
 
 

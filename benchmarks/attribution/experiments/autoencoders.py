@@ -41,6 +41,7 @@ class Protocol:
 
 LATER = Protocol("000", 5, 500, recipe000.MNIST, {})
 EARLIER = Protocol("001", 1, 1000, recipe000.MNIST_001, {"init": 60_000})
+QUANTILES = (0, 0.05, 0.5, 0.95, 1)
 QUICK_STEPS, QUICK_PROBES, QUICK_RECIPE_STEPS = 1_000, 20, 100
 
 
@@ -76,8 +77,9 @@ def figures(found: Told) -> dict[str, Any]:
     one, two = found.scores
     return {
         "auc": auc(one, two), "correct": found.correct, "n": len(found.margins), "least_s": found.margins.min(),
-        "confident": int((found.margins >= CONFIDENT).sum()), "own_floors": found.own / FLOOR,
-        "other_floors": found.other / FLOOR,
+        "confident": int((found.margins >= CONFIDENT).sum()),
+        "own_floors": np.quantile(found.own / FLOOR, QUANTILES), "quantiles": QUANTILES,
+        "other_floors": np.quantile(found.other / FLOOR, QUANTILES),
     }  # fmt: skip
 
 
