@@ -20,7 +20,7 @@ from ...schemas.errors import PlausibleError, SetupError, UsageError
 from ...schemas.text import digest_text
 from ..calibration.classes import Pixels
 from ..generators.folder import CALIBRATIONS, read_manifest
-from ..inversion import ENGINE_VERSION, RELAXED_VERSION
+from ..inversion import ENGINE_VERSION, LARGE_VERSION, RELAXED_VERSION
 from ..inversion.budget import Budget
 from ..stages.blank import without_evidence
 
@@ -163,6 +163,7 @@ def key_maker(subject: Subject, asking: Asking) -> Callable[[bytes], bytes]:
         "calibrations": list(subject.calibrations),
         "distance": "l2",
         "engine": ENGINE_VERSION,
+        "large_engine": LARGE_VERSION,
         "format": "plausible.attribution-job/1",
         "model": subject.digest,
         "relaxed": asking.relaxed,

@@ -28,7 +28,7 @@ from ...schemas.calibration import MAX_BYTES, CalibrationDocument, ClassRows, fi
 from ...schemas.errors import EvidenceError, SetupError, UsageError
 from ...schemas.text import digest_text, format_time, now
 from ..generators.folder import CALIBRATIONS, load_model_folder
-from ..inversion import ENGINE_VERSION, RELAXED_VERSION
+from ..inversion import ENGINE_VERSION, RELAXED_VERSION, engine_name
 from ..inversion.budget import FLOOR, Budget
 from ..inversion.network import bfloat16_is_native
 from ..scoring import limits
@@ -210,8 +210,8 @@ def calibrate(
     jobs, derivative = _jobs(classes, n, negatives or {}, first_seed)
     total, before = len(jobs), 0
     found: list[Calibration] = []
-    for engine in (ENGINE_VERSION, RELAXED_VERSION):
-        chosen = [job for job in jobs if engine_of(job.class_name) == engine]
+    for strict, engine in ((True, engine_name(generator)), (False, RELAXED_VERSION)):
+        chosen = [job for job in jobs if (job.class_name in STRICT) is strict]
         if not chosen:
             continue
         key = {"budget": budget.digest, "engine": engine, "model": generator.digest, "distance": "l2"}
@@ -253,7 +253,7 @@ def calibrate(
 
 
 def engine_of(class_name: str) -> str:
-    """The version of the inversion that a class is measured and judged by."""
+    """The version of the inversion that a class is measured and judged by, for generators of the dense engine."""
     return ENGINE_VERSION if class_name in STRICT else RELAXED_VERSION
 
 

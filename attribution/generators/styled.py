@@ -79,9 +79,20 @@ class StyledGenerator(nn.Module):
         self.cutoff = cutoff
         self.noise_mode = str(noise_mode)
 
+    def forward(self, z: Tensor, noise: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Raw pictures [B, C, H, W] of latents [B, latent]."""
+        return self.synthesise(self.styles(z), noise)
+
+    def synthesise(self, styles: Sequence[Tensor], noise: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Raw pictures of one style [B, style] for each layer, truncated already."""
+        raise NotImplementedError
+
     def styles(self, z: Tensor) -> list[Tensor]:
         """[B, style] for each layer, truncated."""
-        w = self.mapping(z)
+        return self.truncated(self.mapping(z))
+
+    def truncated(self, w: Tensor) -> list[Tensor]:
+        """Mapped styles [B, style] as each layer gets them."""
         if self.psi is None:
             return [w] * self.style_count
         near = self.w_mean + self.psi * (w - self.w_mean)

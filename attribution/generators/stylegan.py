@@ -10,7 +10,7 @@ in `progan`; `channels` (3). Sampling: `psi`, `cutoff`, `noise_mode`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -87,9 +87,9 @@ class StyleGAN(StyledGenerator):
         )
         self.to_rgb = EqualConv2d(widths[-1], channels, 1, gain=1.0)
 
-    def forward(self, z: Tensor, noise: Mapping[str, Tensor] | None = None) -> Tensor:
-        x = self.constant.expand(len(z), -1, -1, -1)
-        for layer, w, values in zip(self.layers, self.styles(z), self.maps(noise), strict=True):
+    def synthesise(self, styles: Sequence[Tensor], noise: Mapping[str, Tensor] | None = None) -> Tensor:
+        x = self.constant.expand(len(styles[0]), -1, -1, -1)
+        for layer, w, values in zip(self.layers, styles, self.maps(noise), strict=True):
             x = layer(x, w, values)
         return self.to_rgb(x)
 

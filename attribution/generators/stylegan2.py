@@ -10,7 +10,7 @@ Config: `latent` (512), `style` (512), `mapping` (8 layers), `size` (1024), `bas
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -77,9 +77,8 @@ class StyleGAN2(StyledGenerator):
         self.to_rgb = nn.ModuleList(ToRGB(width, channels, style) for width in widths[::2])
         self.register_buffer("kernel", 4 * fir_kernel(BLUR), persistent=False)
 
-    def forward(self, z: Tensor, noise: Mapping[str, Tensor] | None = None) -> Tensor:
-        styles = self.styles(z)
-        x = self.constant.expand(len(z), -1, -1, -1)
+    def synthesise(self, styles: Sequence[Tensor], noise: Mapping[str, Tensor] | None = None) -> Tensor:
+        x = self.constant.expand(len(styles[0]), -1, -1, -1)
         picture: Tensor | None = None
         for index, (layer, values) in enumerate(zip(self.layers, self.maps(noise), strict=True)):
             x = layer(x, styles[index], values)

@@ -1,10 +1,17 @@
 """Inversion: from a picture back to the latent that made it, down to the rounding floor.
 
-engine    invert(): rounds, budgets, what an Inversion says
+engine    invert(): each generator by the engine that suits it; the dense one's rounds
+result    what an Inversion says
+method    which engine searches a generator, and the name by which its calibrations are keyed
+large     invert_large(): the big families, without a Jacobian
 adam      004's Algorithm 1 over all starts of all candidates
 lm        Levenberg-Marquardt: one Jacobian, eight dampings, chord steps
 exact     the bit-exact certificate and the guard on what may certify
 network   one generator folded and linearised
+unknowns  what a matrix-free search moves: latent, sphere, noise maps, styles; saturated samples
+matrixfree   Gauss-Newton with conjugate gradients      lbfgs   the alternative to it
+certificate  the bit-exact certificate of the big families
+memory    out of memory: the batch is halved
 warp      a crop and a blur after the generator, and their columns in its Jacobian
 relaxed   invert_relaxed(): mirrored or not, latent and warp together, for probes that were processed
 affine    a window, a turn, a free kernel and tone after the generator; pixels that show nothing of it weigh nothing
@@ -24,38 +31,45 @@ jpeg_rows    its Levenberg-Marquardt on many small problems at once
 
 from .affine import Freedom
 from .change import Transform, TransformedInversion
-from .engine import Diagnostics, Inversion, Progress, invert
+from .engine import invert
 from .jpeg import JPEG_DISTANCE, JpegInversion, invert_jpeg, invert_jpegs
 from .many import MANY_VERSION, MLP_BUDGET, Inversions, invert_many
+from .method import ENGINE_VERSION, LARGE_VERSION, Method, engine_name, method_of
 from .relaxed import Change, RelaxedInversion, invert_relaxed
+from .result import Diagnostics, FreeMatch, Inversion, Progress
 from .transformed import TRANSFORM_VERSION, invert_transformed
+from .unknowns import seed_distance
 
-ENGINE_VERSION = "2"
-"""Changes whenever the same budget may give another residual: calibrations are keyed by it."""
 RELAXED_VERSION = "2+geometry3"
 """The same of `invert_relaxed`: the key of the processed classes' calibrations."""
 
 __all__ = [
     "ENGINE_VERSION",
     "JPEG_DISTANCE",
+    "LARGE_VERSION",
     "MANY_VERSION",
     "MLP_BUDGET",
     "RELAXED_VERSION",
     "TRANSFORM_VERSION",
     "Change",
     "Diagnostics",
+    "FreeMatch",
     "Freedom",
     "Inversion",
     "Inversions",
     "JpegInversion",
+    "Method",
     "Progress",
     "RelaxedInversion",
     "Transform",
     "TransformedInversion",
+    "engine_name",
     "invert",
     "invert_jpeg",
     "invert_jpegs",
     "invert_many",
     "invert_relaxed",
     "invert_transformed",
+    "method_of",
+    "seed_distance",
 ]

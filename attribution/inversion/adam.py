@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..generators.protocol import LatentSpec
+from .memory import Batches
 
 Loss = Callable[[Tensor], Tensor]
 """Latents [B, d] -> loss [B], differentiable."""
@@ -42,17 +43,23 @@ class Pool:
         self.points = self._onto(starts.detach().clone())
         self.best = self.points.clone()
         self.best_loss = torch.full((len(starts),), math.inf, device=starts.device)
+        self.batches = Batches()
         self.steps = 0
         self._mean = torch.zeros_like(self.points)
         self._square = torch.zeros_like(self.points)
 
     def step(self, rate: float, prior: float) -> None:
         """One Adam step of all starts; the penalty `prior` x mean z^2 holds latents of a normal prior near it."""
-        z = self.points.requires_grad_(True)
-        loss = self.loss(z)
-        penalty = prior * z.square().mean(1).sum() if self.latent.prior == "normal" else loss.new_zeros(())
-        (gradient,) = torch.autograd.grad(loss.sum() + penalty, z)
-        self._note(loss.detach())
+        z = self.points
+
+        def measured(points: Tensor) -> tuple[Tensor, Tensor]:
+            points = points.detach().requires_grad_(True)
+            loss = self.loss(points)
+            penalty = prior * points.square().mean(1).sum() if self.latent.prior == "normal" else loss.new_zeros(())
+            return loss.detach(), torch.autograd.grad(loss.sum() + penalty, points)[0]
+
+        loss, gradient = self.batches(measured, z)
+        self._note(loss)
         self.steps += 1
         with torch.no_grad():
             self._mean.mul_(BETAS[0]).add_(gradient, alpha=1 - BETAS[0])
@@ -64,7 +71,7 @@ class Pool:
     @torch.no_grad()
     def measure(self) -> None:
         """Note the loss of the points where the last step ended."""
-        self._note(self.loss(self.points))
+        self._note(self.batches(lambda points: (self.loss(points),), self.points)[0])
 
     def _note(self, loss: Tensor) -> None:
         better = loss < self.best_loss

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from collections.abc import Generator as Yields
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import torch
@@ -30,14 +29,11 @@ from . import lm
 from .adam import Loss, Pool, advance
 from .budget import FLOOR, Budget
 from .exact import certify, guard, whiteness
+from .large import invert_large
+from .method import Method, method_of
 from .network import Network
+from .result import FLOOR_GOAL, FLOOR_REACHED, Diagnostics, Inversion, Progress, Stopped
 
-Stopped = Literal["exact", "floor", "flat", "budget", "time"]
-
-FLOOR_GOAL = 1.25
-"""Floors at which a Levenberg-Marquardt run ends; the certificate goes on from there."""
-FLOOR_REACHED = 2.0
-"""Floors up to which a residual counts as a reproduction of an unprocessed picture."""
 POOL_ROUNDS = 2
 AGREEING_STARTS = 3
 """Runs of different starts at one minimum that end a search; two can meet at a wrong one."""
@@ -45,68 +41,6 @@ AGREEMENT_RATIO = 0.05
 AGREEMENT_PICTURE = 0.15
 """Runs agree when residuals are within 5 % and their pictures nearer to each other than 15 % of the residual: the same
 minimum. Latents are not compared: along flat directions they differ while the picture does not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnostics:
-    """Whether the search converged: what gates every negative statement."""
-
-    reducible: float
-    """Share of the squared residual that one more Gauss-Newton step promises to remove: the gradient in units that
-    compare. Near 0 at a minimum (d/N at the true latent, by chance alone); NaN where no Jacobian fits."""
-    agreeing_starts: int
-    """Polished starts that ended at the reported minimum, itself included."""
-    polished_starts: int
-    whiteness: float
-    """sqrt(N) x largest lag-1 autocorrelation of the residual: |N(0, 1)| for rounding noise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inversion:
-    """What one generator could do for one probe."""
-
-    generator: str
-    """Model digest."""
-    residual: float
-    """Mean squared error between `images(z)` and probe/255, on the [0, 1] scale."""
-    distance: float
-    """The distance that candidates are ranked by: the residual itself for L2."""
-    z: NDArray[np.float64]
-    reconstruction: NDArray[np.uint8]
-    """[H, W, C]: what the owner publishes for float32 z."""
-    exact: bool
-    """Every sample equal, by a latent that may certify (`exact.guard`)."""
-    mismatches: int
-    samples: int
-    square_norm: float
-    guard: str | None
-    """Why this latent certifies nothing, or None."""
-    starts: int
-    iterations: int
-    rounds: int
-    diagnostics: Diagnostics
-    stopped: Stopped
-    seconds: dict[str, float]
-
-    @property
-    def floors(self) -> float:
-        """Residual in units of the 8-bit rounding floor 1/(12 x 255^2)."""
-        return self.residual / FLOOR
-
-    @property
-    def out_of_budget(self) -> bool:
-        """Whether the outer time guard ended the search: nothing negative follows from it."""
-        return self.stopped == "time"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One line of news while a probe is inverted."""
-
-    generator: str
-    stage: Literal["adam", "lm", "exact"]
-    round: int
-    floors: float
 
 
 @dataclass(slots=True)
@@ -162,12 +96,16 @@ def invert(
     device: torch.device | str = "cpu",
     progress: Callable[[Progress], None] | None = None,
     starts: Sequence[Tensor] | None = None,
+    method: Method | None = None,
+    free: bool = False,
 ) -> list[Inversion]:
     """Invert `probe`, uint8 [H, W, C] at the generators' own size, on every generator; results in their order.
 
     Deterministic in (probe, generators, budget, seed, distance) up to float rounding of the machine. `starts`, one
-    [k, d] per generator (from an encoder, say), take the first places of the first round. `UsageError` if the probe's
-    size is not a generator's: the caller resizes, and says how.
+    [k, d] per generator (from an encoder, say), take the first places of the first round. Each generator is searched by
+    the engine that suits it (`method_of`) unless `method` names one. `free`: where a matrix-free search fails, look
+    whether noise maps beside the latent would explain the probe (`Inversion.free`). `UsageError` if the probe's size is
+    not a generator's: the caller resizes, and says how.
     """
     distance = distance or L2()
     pixels = np.array(probe, order="C")  # a copy: read-only arrays cannot become tensors
@@ -182,15 +120,47 @@ def invert(
     def expired() -> bool:
         return budget.seconds is not None and time.monotonic() - began > budget.seconds
 
+    methods = [method or method_of(generator) for generator in generators]
     with settings(threads):
-        candidates = [_candidate(pixels, generator, distance, seed, device) for generator in generators]
-        for number in range(budget.rounds):
-            active = [c for c in candidates if c.stopped is None]
-            if not active:
-                break
-            given = None if starts is None or number else {id(c): s for c, s in zip(candidates, starts, strict=True)}
-            _round(active, budget, number, expired, progress, given)
-        return [_finish(c, pixels, budget, distance, expired, progress) for c in candidates]
+        folded = [i for i, name in enumerate(methods) if name == "dense"]
+        first = None if starts is None else [starts[i] for i in folded]
+        chosen = [generators[i] for i in folded]
+        found = dict(
+            zip(folded, _dense(pixels, chosen, budget, distance, seed, device, expired, progress, first), strict=True)
+        )
+        for i, name in enumerate(methods):
+            if name != "dense":
+                generator = generators[i]
+                if generator.device != torch.device(device):
+                    generator.to(device)
+                found[i] = invert_large(
+                    torch.from_numpy(pixels), generator, budget, start_generator(seed, generator.digest), distance,
+                    expired, progress=progress, starts=None if starts is None else starts[i], free=free,
+                    use_lbfgs=name == "lbfgs",
+                )  # fmt: skip
+    return [found[i] for i in range(len(generators))]
+
+
+def _dense(
+    pixels: NDArray[np.uint8],
+    generators: Sequence[Generator],
+    budget: Budget,
+    distance: Distance,
+    seed: int,
+    device: torch.device | str,
+    expired: Callable[[], bool],
+    progress: Callable[[Progress], None] | None,
+    starts: Sequence[Tensor] | None,
+) -> list[Inversion]:
+    """All candidates of the dense engine together."""
+    candidates = [_candidate(pixels, generator, distance, seed, device) for generator in generators]
+    for number in range(budget.rounds):
+        active = [c for c in candidates if c.stopped is None]
+        if not active:
+            break
+        given = None if starts is None or number else {id(c): s for c, s in zip(candidates, starts, strict=True)}
+        _round(active, budget, number, expired, progress, given)
+    return [_finish(c, pixels, budget, distance, expired, progress) for c in candidates]
 
 
 def _candidate(

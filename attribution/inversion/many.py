@@ -30,11 +30,12 @@ from .batched import Model, bounds, descend
 from .boxed import certify_boxed
 from .budget import FLOOR, Budget
 from .closed_form import closed_form
-from .engine import AGREEING_STARTS, AGREEMENT_PICTURE, AGREEMENT_RATIO, FLOOR_REACHED, settings, start_generator
+from .engine import AGREEING_STARTS, AGREEMENT_PICTURE, AGREEMENT_RATIO, settings, start_generator
 from .exact import certify, guard
 from .general import model_of
 from .network import Network
 from .perceptron import Perceptron
+from .result import FLOOR_REACHED
 
 MANY_VERSION = "many1"
 """Changes whenever the same budget may give another residual."""

@@ -184,6 +184,11 @@ class Network:
         self._module = copy.deepcopy(generator.module).to(self.device) if moves else generator.module
 
     @property
+    def folded(self) -> bool:
+        """Whether the module's layers are known, so that a Jacobian travels through them in one pass."""
+        return self._steps is not None
+
+    @property
     def linearisable(self) -> bool:
         """Whether a dense Jacobian fits: d x N float32 within `MAX_JACOBIAN_BYTES`."""
         return 4 * self.dim * self.samples <= MAX_JACOBIAN_BYTES

@@ -28,8 +28,9 @@ from ..generators.protocol import Generator
 from . import lm
 from .adam import Pool, advance
 from .budget import FLOOR, Budget
-from .engine import AGREEMENT_PICTURE, AGREEMENT_RATIO, FLOOR_GOAL, settings, start_generator
+from .engine import AGREEMENT_PICTURE, AGREEMENT_RATIO, settings, start_generator
 from .network import Network
+from .result import FLOOR_GOAL
 from .warp import WarpedNetwork, start, warp
 
 Stopped = Literal["floor", "flat", "budget", "time"]

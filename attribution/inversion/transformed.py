@@ -31,10 +31,11 @@ from .adam import Pool, advance
 from .affine import AffineNetwork, Freedom
 from .budget import FLOOR, Budget
 from .change import Stopped, Transform, TransformedInversion
-from .engine import FLOOR_GOAL, settings, start_generator
+from .engine import settings, start_generator
 from .exact import whiteness
 from .network import Network
 from .noise import noise_level
+from .result import FLOOR_GOAL
 
 TRANSFORM_VERSION = "1"
 """Changes whenever the same arguments may give another residual."""

@@ -23,9 +23,18 @@ from ..calibration.document import Calibration, find_calibration, load_calibrati
 from ..distances.images import L2Feature
 from ..generators.noise import free_noise
 from ..generators.protocol import Generator
-from ..inversion import RELAXED_VERSION, Inversion, Progress, RelaxedInversion, invert, invert_relaxed
+from ..inversion import (
+    ENGINE_VERSION,
+    RELAXED_VERSION,
+    Inversion,
+    Progress,
+    RelaxedInversion,
+    engine_name,
+    invert,
+    invert_relaxed,
+)
 from ..inversion.budget import Budget
-from ..inversion.engine import FLOOR_REACHED
+from ..inversion.result import FLOOR_REACHED
 from ..report.document import floors_text
 from ..scoring.scores import pair_score, scores
 from .decide import DENIAL_SEARCHES, near_again
@@ -85,11 +94,14 @@ def invert_candidates(
     done: dict[str, Candidate] = {}
     for model in models:
         generator = model.generator()
-        if generator is None:
-            reason = model.problem or "no model folder with this digest was given"
-            finding = CandidateFinding(model.digest, model.name, model.digest in required, "missing", reason)
+        objection = None if generator is None else model.objection()
+        if generator is None or objection is not None:
+            reason = objection or model.problem or "no model folder with this digest was given"
+            state = "missing" if objection is None and not model.present else "failed"
+            finding = CandidateFinding(model.digest, model.name, model.digest in required, state, reason)
             done[model.digest] = Candidate(finding)
-            checks.append(Check(f"inversion of {model.name}", "skipped", reason, STAGE))
+            kind = "skipped" if state == "missing" else "failed"
+            checks.append(Check(f"inversion of {model.name}", kind, reason, STAGE))
         else:
             ready.append((model, generator))
     for group in _by_shape(ready):
@@ -234,7 +246,7 @@ def _invert_group(
     try:
         results = invert(
             probe, [generator for _, generator in group], settings.budget, seed=settings.seed, device=settings.device,
-            threads=settings.threads, progress=news,
+            threads=settings.threads, progress=news, free=True,
         )  # fmt: skip
         changed_too = [
             _up_to_changes(probe, generator, result, settings)
@@ -294,6 +306,7 @@ def _judge(
         residual=result.residual,
         exact=result.mismatches == 0 and changed is None,
         uncounted=result.guard,
+        free=_free_text(result),
         resized=changed is not None,
         free_noise=free_noise(generator),
         calibration=problem,
@@ -308,6 +321,14 @@ def _judge(
     return Candidate(finding, result, probe, digests, _feature_distance(probe, result, settings), relaxed)
 
 
+def _free_text(result: Inversion) -> str:
+    """In half a sentence that only inputs beside the registered latent explain the probe; empty if they do not."""
+    if result.free is None or not result.free.matches:
+        return ""
+    inputs = "noise maps of its own choice" if result.free.inputs == "noise" else "a style that no latent gives"
+    return f"comes to {floors_text(result.free.residual)} only with {inputs}, free inputs, on which nothing rests"
+
+
 def _processed_calibration(model: Model, budget: Budget) -> Calibration | None:
     """The calibration of the processed classes under this key, if there is one."""
     if model.folder is None:
@@ -320,7 +341,9 @@ def _calibration(model: Model, budget: Budget) -> tuple[Calibration | None, str 
     if model.folder is None:
         return None, "no model folder, so no calibration"
     try:
-        found = find_calibration(model.folder, model.digest, budget)
+        generator = model.generator()
+        engine = ENGINE_VERSION if generator is None else engine_name(generator)
+        found = find_calibration(model.folder, model.digest, budget, engine)
         if found is not None:
             return found, None
         others = load_calibrations(model.folder)
@@ -328,7 +351,7 @@ def _calibration(model: Model, budget: Budget) -> tuple[Calibration | None, str 
         return None, str(error)
     if not others:
         return None, "not calibrated (pd models calibrate)"
-    return None, others[0].mismatch(model.digest, budget) or "its calibration does not apply"
+    return None, others[0].mismatch(model.digest, budget, engine) or "its calibration does not apply"
 
 
 def _feature_distance(probe: Pixels, result: Inversion, settings: Settings) -> float | None:
@@ -378,6 +401,8 @@ def _checks(model: Model, candidate: Candidate, settings: Settings) -> list[Chec
         checks.append(Check(certificate, "failed", f"all samples equal, but {finding.uncounted}", STAGE))
     else:
         checks.append(Check(certificate, "made", f"no: {result.mismatches} of {result.samples} samples differ", STAGE))
+    if finding.free:
+        checks.append(Check(f"free inputs of {model.name}", "failed", finding.free, STAGE))
     calibrated = f"calibration of {model.name}"
     if finding.calibration is not None:
         checks.append(Check(calibrated, "skipped", finding.calibration, STAGE))

@@ -254,6 +254,9 @@ def _why_not_denied(c: CandidateFinding, scope: Scope) -> Iterable[str]:
     if c.residual is None:
         yield f"{c.name} gave no residual"
         return
+    if c.free:
+        yield f"{c.name} {c.free}"
+        return
     if c.free_noise:
         yield (
             f"{c.name} takes {c.free_noise} free numbers in noise maps beside its latent, which were not searched: "

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ...ledger.entries.digests import model_digest
 from ...ledger.entries.evidence import Evidence, verify_evidence
-from ...schemas.errors import PlausibleError, SetupError
+from ...schemas.errors import EvidenceError, PlausibleError, SetupError
 from ...schemas.text import digest_text, parse_time
+from ..generators.check import check_generator
 from ..generators.folder import WEIGHTS, load_model_folder, read_manifest
 from ..generators.protocol import Generator
 from ..logs.sources import LogSource
@@ -42,6 +43,24 @@ class Model:
     folder: Path | None
     problem: str | None = None
     _generator: Generator | None = field(default=None, repr=False)
+    _objection: str | None = field(default=None, repr=False)
+    _checked: bool = field(default=False, repr=False)
+
+    @property
+    def present(self) -> bool:
+        """Whether its weights are here, sound or not."""
+        return self.folder is not None and (self.folder / WEIGHTS).is_file()
+
+    def objection(self) -> str | None:
+        """Why the generator that was loaded cannot be inverted, looked into once; None if it can."""
+        generator = self.generator()
+        if not self._checked and generator is not None:
+            self._checked = True
+            try:
+                check_generator(generator)
+            except EvidenceError as error:
+                self._objection = str(error)
+        return self._objection
 
     def generator(self) -> Generator | None:
         """The loaded generator, loaded once; None with `problem` set if it cannot be."""

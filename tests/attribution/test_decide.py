@@ -272,6 +272,14 @@ def test_no_combination_denies_without_every_condition() -> None:
 # --- further searches before a denial ---
 
 
+def test_live_noise_maps_bar_a_denial_and_attribute_nothing() -> None:
+    """004 III-D: with other maps such a generator gives other pictures, and only latents were searched."""
+    found = decide(candidate(free_noise=10_912), STRICT)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "10912 free numbers in noise maps" in found.line
+    assert not denial_pending(candidate(free_noise=10_912, searches=1), STRICT)  # no further search would help
+
+
 def test_one_search_is_no_denial_and_says_so() -> None:
     once = candidate(searches=1, again=None)
     assert denial_pending(once, RELAXED) and not denial_pending(DENIABLE, RELAXED)

@@ -16,18 +16,18 @@ import torch
 from plausible.attribution.generators import Generator, check_generator, save_model_folder
 from plausible.schemas import jcs
 
-from benchmarks.attribution.training import autoencoders, gans, health, pair
+from benchmarks.attribution.training import autoencoders, gans, health, pair, sibling
 from benchmarks.data import mnist
 
 
 def main() -> int:
     """Print one line a generator; with --json one document."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["autoencoders", "gans", "pair"])
+    parser.add_argument("what", choices=["autoencoders", "gans", "pair", "sibling"])
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="model folders go here")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, help="fewer than the paper's")
-    parser.add_argument("--minutes", type=float, help="pair: stop after so long and go on another time")
+    parser.add_argument("--minutes", type=float, help="pair, sibling: stop after so long and go on another time")
     parser.add_argument("--width", type=int, help="gans: channels of the generator, other than the published")
     parser.add_argument("--paper-rate", action="store_true", help="gans: Adam 0.1, as 004 prints")
     parser.add_argument("--threads", type=int, default=1)
@@ -35,9 +35,9 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if options.out is None and options.what != "pair":
+    if options.out is None and options.what not in ("pair", "sibling"):
         parser.error(f"{options.what} needs --out FOLDER")
-    rows = {"autoencoders": _autoencoders, "gans": _gans, "pair": _pair}[options.what](options)
+    rows = {"autoencoders": _autoencoders, "gans": _gans, "pair": _pair, "sibling": _sibling}[options.what](options)
     if options.json is not None:
         options.json.write_text(json.dumps({"trained": rows, "torch": torch.__version__, **_plain(options)}, indent=1))
     return 0
@@ -86,6 +86,12 @@ def _pair(options: argparse.Namespace) -> list[dict[str, Any]]:
         if options.out is not None:
             _saved(generator, options.out, numbers)
     return rows
+
+
+def _sibling(options: argparse.Namespace) -> list[dict[str, Any]]:
+    one = sibling.train(options.seed, minutes=options.minutes)
+    print(f"sibling: {one.step} of {one.recipe.steps} steps, {one.seconds:.0f} CPU s", flush=True)
+    return [{"name": "sibling", "steps": one.step, "cpu_seconds": one.seconds}]
 
 
 def _saved(generator: Generator, out: Path, numbers: dict[str, float]) -> dict[str, Any]:

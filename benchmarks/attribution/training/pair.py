@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from plausible.attribution.generators import Generator, make_generator
+from plausible.attribution.generators import Generator, load_model_folder, make_generator, save_model_folder
 from plausible.schemas.errors import SetupError
 
 from benchmarks.attribution.training.gans import SAMPLING, Family, discriminator
@@ -26,7 +26,7 @@ from benchmarks.data import more_mnist
 
 CACHE = Path(__file__).resolve().parents[3] / ".cache" / "gans"
 FAMILIES: tuple[Family, ...] = ("brownlee-mnist", "dcgan-mnist")
-STEADY = Steady(steps=2000, rate=4e-4, critic_rate=4e-4)
+STEADY = Steady(steps=4000, rate=4e-4, critic_rate=4e-4)
 SLICE = 50
 SAVE_SECONDS = 120.0
 SEED = 1
@@ -95,7 +95,11 @@ def generators(seed: int = SEED, folder: Path = CACHE) -> dict[Family, tuple[Gen
             raise SetupError(
                 f"{family} is not trained: python -m benchmarks.attribution.training pair (minutes on a quiet core)"
             )
-        found[family] = as_generator(family, one), one.step, one.seconds
+        path = folder / f"{family}-{seed}-{one.step}"
+        if not (path / "manifest.json").is_file():
+            config: dict[str, object] = {"latent": one.recipe.latent}
+            save_model_folder(path, family, one.result(), family, config, SAMPLING[family])
+        found[family] = load_model_folder(path, name=family), one.step, one.seconds
     return found
 
 

@@ -28,7 +28,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 Pixels = NDArray[np.uint8]
-STATISTICS_BATCHES = 40
+STATISTICS_BATCHES = 16
 
 
 @dataclass(frozen=True, slots=True)
