@@ -18,9 +18,9 @@ from .findings import CandidateFinding, Decision, EntryFinding, Findings, Scope
 # change beyond this many times the widest of the processed classes in the scope; in between, nothing is said.
 DENIAL_MARGIN = 2.0
 # An attribution limit drawn from negatives that are all far away would attribute what own pictures never give: it is
-# cut at this many times the unprocessed denial limit. An inversion of an own picture ends within a few per cent of the
-# floor or hundreds of floors away, and a face of a lightly fine-tuned clone was met at 9.5 floors (decision 0009).
-ATTRIBUTION_REACH = 2.0
+# cut at this many times the unprocessed denial limit. Own faces that were found end below 1.03 floors, faces of a clone
+# whose weights moved by 0.1 % at 1.06 and more, never exactly (decision 0015).
+ATTRIBUTION_REACH = 1.03
 # A search that got stuck looks like a picture of somebody else's: 2 of 500 own faces would have been denied after one
 # search, and most other random starts found them. So a denial rests on this many searches, all of which came no nearer.
 DENIAL_SEARCHES = 3
