@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from ...schemas import jcs
 from ...schemas.calibration import MAX_BYTES, CalibrationDocument, ClassRows, finite
 from ...schemas.errors import EvidenceError, SetupError, UsageError
 from ...schemas.text import digest_text, format_time, now
+from ..batch.lines import Lines
 from ..generators.folder import CALIBRATIONS, load_model_folder
 from ..inversion import ENGINE_VERSION, RELAXED_VERSION, engine_name
 from ..inversion.budget import FLOOR, Budget
@@ -231,24 +231,24 @@ def calibrate(
             "samples": generator.output.samples,
             "time": format_time(time or now()),
         }
-        journal = _Journal(target.with_suffix(".journal"), key)
-        rows = {job.key: journal.rows[job.key] for job in chosen if job.key in journal.rows}
-        names = list(dict.fromkeys(job.class_name for job in chosen))
-        complete = _completed(names, chosen, rows)
-        todo = [job for job in chosen if job.key not in rows]
-        for row in measure(
-            todo, folder, budget, workers=workers, threads=threads, device=device, digest=generator.digest
-        ):
-            journal.append(row)
-            rows[row.key] = row
-            if len(now_complete := _completed(names, chosen, rows)) > len(complete) and len(rows) < len(chosen):
-                complete = now_complete
-                _write(target, document, complete, chosen, rows, derivative)
-            if progress is not None:
-                progress(before + len(rows), total, row)
-        before += len(chosen)
-        found.append(_write(target, document, names, chosen, rows, derivative))
-        journal.close({job.key for job in chosen})
+        with _Journal(target.with_suffix(".journal"), key) as journal:
+            rows = {job.key: journal.rows[job.key] for job in chosen if job.key in journal.rows}
+            names = list(dict.fromkeys(job.class_name for job in chosen))
+            complete = _completed(names, chosen, rows)
+            todo = [job for job in chosen if job.key not in rows]
+            for row in measure(
+                todo, folder, budget, workers=workers, threads=threads, device=device, digest=generator.digest
+            ):
+                journal.append(row)
+                rows[row.key] = row
+                if len(now_complete := _completed(names, chosen, rows)) > len(complete) and len(rows) < len(chosen):
+                    complete = now_complete
+                    _write(target, document, complete, chosen, rows, derivative)
+                if progress is not None:
+                    progress(before + len(rows), total, row)
+            before += len(chosen)
+            found.append(_write(target, document, names, chosen, rows, derivative))
+            journal.forget({job.key for job in chosen})
     return tuple(found)
 
 
@@ -346,38 +346,43 @@ def _class_rows(rows: Sequence[Row], derivative: set[tuple[str, str]]) -> dict[s
 
 
 class _Journal:
-    """Rows already measured, one JSON line each after a line with the key; a torn last line is measured again."""
+    """Rows already measured, one JSON line each after a line with the key; a context manager."""
 
     def __init__(self, path: Path, key: Mapping[str, str]) -> None:
-        self.path = path
         self.rows: dict[tuple[str, str, str], Row] = {}
-        header = json.dumps(dict(key), sort_keys=True)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        if lines and lines[0] == header:
-            for line in lines[1:]:
-                try:
-                    row = Row(**cast("dict[str, Any]", json.loads(line)))
-                except (ValueError, TypeError):
-                    continue
-                self.rows[row.key] = row
-        self.header = header
-        self._rewrite()
+        self._header = json.dumps(dict(key), sort_keys=True)
+        self._lines = Lines(path)
+        found = [line.decode("utf-8", "replace").rstrip("\n") for _, line in self._lines]
+        if found[:1] != [self._header]:
+            self._lines.clear()
+            self._lines.append(_line(self._header))
+            return
+        for line in found[1:]:
+            try:
+                row = Row(**cast("dict[str, Any]", json.loads(line)))
+            except (ValueError, TypeError):
+                continue
+            self.rows[row.key] = row
 
-    def close(self, done: set[tuple[str, str, str]]) -> None:
-        """Forget rows that a document holds now; the file goes with the last one."""
-        self.rows = {key: row for key, row in self.rows.items() if key not in done}
-        if self.rows:
-            self._rewrite()
-        else:
-            self.path.unlink(missing_ok=True)
+    def __enter__(self) -> _Journal:
+        return self
 
-    def _rewrite(self) -> None:
-        with self.path.open("w", encoding="utf-8") as stream:
-            stream.write(self.header + "\n")
-            stream.writelines(json.dumps(asdict(row)) + "\n" for row in self.rows.values())
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
 
     def append(self, row: Row) -> None:
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(asdict(row)) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        """Keep a row; on return it is on the disk."""
+        self._lines.append(_line(json.dumps(asdict(row))))
+
+    def forget(self, done: set[tuple[str, str, str]]) -> None:
+        """Forget rows that a document holds now; the file goes with the last one."""
+        self.rows = {key: row for key, row in self.rows.items() if key not in done}
+        if not self.rows:
+            self._lines.remove()
+            return
+        self._lines.clear()
+        self._lines.append(b"".join(map(_line, [self._header, *(json.dumps(asdict(r)) for r in self.rows.values())])))
+
+
+def _line(text: str) -> bytes:
+    return text.encode("utf-8") + b"\n"

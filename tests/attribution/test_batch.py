@@ -20,6 +20,7 @@ from PIL import Image as Pillow
 from plausible.attribution.batch import work
 from plausible.attribution.batch.jobs import Asking, Bounds, list_pictures
 from plausible.attribution.batch.journal import Journal
+from plausible.attribution.batch.lines import Lines
 from plausible.attribution.batch.local import Processes, cause
 from plausible.attribution.batch.results import NOT_YET, parquet_schema
 from plausible.attribution.batch.run import JOURNAL, RESULTS, TABLE, Summary, attribute_pictures
@@ -97,6 +98,28 @@ def test_a_torn_line_costs_its_job_alone(pictures: Path, models: list[Path], tmp
         assert (len(opened), opened.passed_over) == (8, 2)
         with pytest.raises(SetupError, match="another process"):
             Journal(journal)
+
+
+def test_lines_are_whole_or_not_there(tmp_path: Path) -> None:
+    long = b"x" * 300_000 + b"\n"
+    with Lines(tmp_path / "new" / "lines") as lines:
+        places = [lines.append(line) for line in (b"one\n", long, b"\n", b"three\n")]
+        assert [place for place, _ in lines] == places
+    with (tmp_path / "new" / "lines").open("ab") as file:
+        file.write(b"torn")
+    with Lines(tmp_path / "new" / "lines") as lines:
+        assert [line for _, line in lines] == [b"one\n", long, b"\n", b"three\n"]
+        assert lines.at(places[1]) == long
+        assert lines.append(b"four\n") == places[3] + 6
+        assert lines.at(places[3] + 6) == b"four\n"
+        with pytest.raises(EvidenceError, match="changed by another"):
+            lines.at(10**9)
+        lines.clear()
+        assert list(lines) == []
+        lines.remove()
+    assert not (tmp_path / "new" / "lines").exists()
+    with pytest.raises(SetupError, match="cannot be opened"):
+        Lines(tmp_path)
 
 
 def test_the_later_line_of_a_job_counts(pictures: Path, models: list[Path], tmp_path: Path) -> None:
