@@ -25,6 +25,7 @@ from torch import Tensor
 from ...schemas.errors import UsageError
 from ..distances.images import L2, Distance
 from ..generators.protocol import Generator
+from ..scoring.floor import expected_floor
 from . import lm
 from .adam import Loss, Pool, advance
 from .budget import FLOOR, Budget
@@ -335,6 +336,7 @@ def _finish(
             agreeing_starts=agreeing,
             polished_starts=len(candidate.runs),
             whiteness=whiteness(error.reshape(channels, height, width).permute(1, 2, 0).numpy()),
+            expected=expected_floor(pixels, image.permute(1, 2, 0).double().cpu().numpy()),
         ),
         stopped="exact" if exact else stopped,
         seconds=dict(candidate.seconds),

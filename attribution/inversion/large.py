@@ -25,6 +25,7 @@ from ..distances.images import Distance
 from ..generators.latent import PRIOR_TAIL, LatentSpec
 from ..generators.protocol import Generator
 from ..generators.styled import StyledGenerator
+from ..scoring.floor import expected_floor
 from . import lbfgs, lm, matrixfree
 from .adam import Pool, advance
 from .budget import FLOOR, Budget
@@ -237,10 +238,13 @@ def _finish(search: _Search, free: bool, progress: Callable[[Progress], None] | 
     picture = generator.sample(z[None])[0]
     mismatches = int((picture != probe).sum())
     with torch.no_grad():
-        error = unknowns.error(unknowns.pictures(z[None]))[0][0].double().cpu()
+        pictures = unknowns.pictures(z[None])
+        error = unknowns.error(pictures)[0][0].double().cpu()
     residual = float(error.square().mean())
     exact = mismatches == 0 and reason is None
     output = generator.output
+    size = (output.channels, output.height, output.width)
+    image = pictures[0].double().cpu().reshape(size).permute(1, 2, 0)
     found = None if residual <= FLOOR_REACHED * FLOOR else _free_match(search, z, free)
     return Inversion(
         generator=generator.digest,
@@ -260,7 +264,8 @@ def _finish(search: _Search, free: bool, progress: Callable[[Progress], None] | 
             reducible=matrixfree.reducible(unknowns, z),
             agreeing_starts=agreeing,
             polished_starts=len(search.runs),
-            whiteness=whiteness(error.reshape(output.channels, output.height, output.width).permute(1, 2, 0).numpy()),
+            whiteness=whiteness(error.reshape(size).permute(1, 2, 0).numpy()),
+            expected=expected_floor(probe.cpu().numpy(), image.numpy()),
         ),
         stopped="exact" if exact else search.stopped or "budget",
         seconds=dict(search.seconds),

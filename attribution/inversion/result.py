@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..scoring.floor import ExpectedFloor
 from .budget import FLOOR
 
 Stopped = Literal["exact", "floor", "flat", "budget", "time"]
@@ -30,6 +31,8 @@ class Diagnostics:
     polished_starts: int
     whiteness: float
     """sqrt(N) x largest lag-1 autocorrelation of the residual: |N(0, 1)| for rounding noise."""
+    expected: ExpectedFloor
+    """What rounding leaves of this very probe at the true latent; limits count in the fixed floor all the same."""
 
 
 @dataclass(frozen=True, slots=True)

