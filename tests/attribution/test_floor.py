@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +76,8 @@ def test_black_and_white_alone_say_nothing() -> None:
 
 def test_what_does_not_compare_is_refused() -> None:
     probe = np.zeros((4, 4, 3), np.uint8)
-    for image, other in ((np.zeros((4, 4)), probe), (np.zeros((4, 4, 3)), probe.astype(np.int64))):
+    wide: Any = probe.astype(np.int64)
+    for image, other in ((np.zeros((4, 4)), probe), (np.zeros((4, 4, 3)), wide)):
         with pytest.raises(UsageError):
             expected_floor(other, image)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import pytest
 from plausible.attribution.report.document import open_report
@@ -275,3 +276,22 @@ def test_what_a_file_chose_is_said(pd, studio, tmp_path: Path) -> None:
     for name in ("policy", "authors", "ledger", "max_age"):
         assert f"{name} chosen by {tmp_path / 'plausible.toml'}" in result.err
     assert "chosen by" not in pd("verify", studio.picture(1), *studio.trust, "--ledger", ledger, "--max-age", 9).err
+
+
+@pytest.mark.parametrize("kind", ["flat", "blank", "dim"])
+def test_attribute_finds_no_evidence_in_a_blank_picture(pd, studio, tmp_path: Path, kind: str) -> None:
+    """Any generator comes near such a picture, so none is inverted and none is named."""
+    rng = np.random.default_rng(2)
+    pixels = np.full((32, 32, 3), 90, np.uint8)
+    if kind == "blank":
+        pixels[14:18, 10:22] = 250
+    if kind == "dim":
+        pixels += rng.integers(0, 3, pixels.shape, dtype=np.uint8)
+    PIL.Image.fromarray(pixels).save(tmp_path / "empty.png")
+    result = pd("attribute", tmp_path / "empty.png", "--models", studio.model, "--json")
+    assert result.code == 3
+    report = result.document()
+    checks = {check["name"]: check for check in report["checks"]}
+    assert checks["inversion"]["state"] == "skipped"
+    assert "the picture is" in checks["inversion"]["reason"]
+    assert report["candidates"] == []
