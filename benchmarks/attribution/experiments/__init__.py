@@ -12,7 +12,15 @@ from plausible.schemas.errors import UsageError
 
 from benchmarks.attribution.experiments.frame import Experiment
 
-FAMILIES: tuple[str, ...] = ("autoencoders", "digit_limits", "jpeg", "mnist_gans", "faces", "face_sources")
+FAMILIES: tuple[str, ...] = (
+    "autoencoders",
+    "digit_limits",
+    "jpeg",
+    "jpeg_faces",
+    "mnist_gans",
+    "faces",
+    "face_sources",
+)
 """Modules of this package, in the order in which their experiments are listed."""
 
 
