@@ -1,10 +1,11 @@
 """`invert`: one probe against every candidate generator, within a counted budget.
 
-Per generator and round: Adam on a pool of random starts (all candidates' pools advance together), then Levenberg-
-Marquardt on the pool's best points. A pool lives for `POOL_ROUNDS` rounds, so a hard probe gets a longer search first
-and then fresh starts. Rounds are added until a run reaches the floor, three starts end at the same minimum,
-or the budget is spent. A run at the floor is handed to the bit-exact certificate. What is reported is recomputed by
-the owner's own module, not by the folded copy that the search uses.
+Per generator and round: Adam on a pool of random starts (all candidates' pools advance together; a fully connected
+generator's first start is the closed form), then Levenberg-Marquardt on the pool's best points. A pool lives for
+`POOL_ROUNDS` rounds, so a hard probe gets a longer search first and then fresh starts. Rounds are added until a run
+reaches the floor, three starts end at the same minimum, or the budget is spent. A run at the floor is handed to the
+bit-exact certificate. What is reported is recomputed by the owner's own module, not by the folded copy that the search
+uses.
 """
 
 from __future__ import annotations
@@ -28,11 +29,15 @@ from ..generators.protocol import Generator
 from ..scoring.floor import expected_floor
 from . import lm
 from .adam import Loss, Pool, advance
+from .batched import bounds
+from .boxed import certify_boxed
 from .budget import FLOOR, Budget
+from .closed_form import closed_form
 from .exact import certify, guard, whiteness
 from .large import invert_large
 from .method import Method, method_of
 from .network import Network
+from .perceptron import Perceptron, is_fully_connected
 from .result import FLOOR_GOAL, FLOOR_REACHED, Diagnostics, Inversion, Progress, Stopped
 
 POOL_ROUNDS = 2
@@ -155,13 +160,20 @@ def _dense(
 ) -> list[Inversion]:
     """All candidates of the dense engine together."""
     candidates = [_candidate(pixels, generator, distance, seed, device) for generator in generators]
+    first = starts or [_closed(candidate) for candidate in candidates]
     for number in range(budget.rounds):
         active = [c for c in candidates if c.stopped is None]
         if not active:
             break
-        given = None if starts is None or number else {id(c): s for c, s in zip(candidates, starts, strict=True)}
+        given = {} if number else {id(c): s for c, s in zip(candidates, first, strict=True) if s is not None}
         _round(active, budget, number, expired, progress, given)
     return [_finish(c, pixels, budget, distance, expired, progress) for c in candidates]
+
+
+def _closed(candidate: _Candidate) -> Tensor | None:
+    """[1, d]: the start of a fully connected generator that needs no search, where its samples determine it."""
+    model = Perceptron.of(candidate.network.generator, candidate.network.device)
+    return None if model is None else closed_form(model, candidate.target[None])
 
 
 def _candidate(
@@ -185,14 +197,14 @@ def _round(
     number: int,
     expired: Callable[[], bool],
     progress: Callable[[Progress], None] | None,
-    given: dict[int, Tensor] | None,
+    given: dict[int, Tensor],
 ) -> None:
     began = time.monotonic()
     pools: list[Pool] = []
     for candidate in active:
         if candidate.pool is None or number % POOL_ROUNDS == 0:
             starts = candidate.network.generator.latent.draw(budget.adam_starts, candidate.rng)
-            if given is not None:
+            if id(candidate) in given:
                 first = given[id(candidate)].to(starts)[: budget.adam_starts]
                 starts[: len(first)] = first
             latent = candidate.network.generator.latent
@@ -301,7 +313,9 @@ def _finish(
         and budget.exact_iterations
         and generator.latent.dim * 4 <= network.samples
     ):
-        certificate = certify(network, probe, best.z, iterations=budget.exact_iterations)
+        boxed = bounds(generator) is not None and is_fully_connected(generator)
+        search = certify_boxed if boxed else certify
+        certificate = search(network, probe, best.z, iterations=budget.exact_iterations)
         if certificate.mismatches == 0:
             z = certificate.z.to(network.device)
             reason = guard(z, generator.latent, network.samples)

@@ -14,11 +14,14 @@ from typing import Literal
 
 from ..generators.protocol import Generator
 from .network import Network
+from .perceptron import is_fully_connected
 
 Method = Literal["dense", "matrix-free", "lbfgs"]
 
 ENGINE_VERSION = "2"
 """Changes whenever the same budget may give another residual: calibrations are keyed by it. The dense engine's."""
+CLOSED_VERSION = "+closed1"
+"""Added for fully connected generators: the dense engine starts them from the closed form."""
 LARGE_VERSION = "cg1"
 """The same of the matrix-free engine."""
 LBFGS_VERSION = "lbfgs1"
@@ -37,6 +40,7 @@ def method_of(generator: Generator) -> Method:
 
 def engine_name(generator: Generator, *, method: Method | None = None, encoder: str | None = None) -> str:
     """The engine part of a calibration's key; `encoder` is the digest of the encoder whose starts are used."""
-    names = {"dense": ENGINE_VERSION, "matrix-free": LARGE_VERSION, "lbfgs": LBFGS_VERSION}
+    dense = ENGINE_VERSION + (CLOSED_VERSION if is_fully_connected(generator) else "")
+    names = {"dense": dense, "matrix-free": LARGE_VERSION, "lbfgs": LBFGS_VERSION}
     name = names[method or method_of(generator)]
     return name if encoder is None else f"{name}+encoder:{encoder.removeprefix('sha256:')[:16]}"

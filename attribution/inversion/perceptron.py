@@ -90,6 +90,12 @@ def _layers(chain: Sequence[nn.Module], device: torch.device) -> list[Layer] | N
     return layers or None
 
 
+def is_fully_connected(generator: Generator) -> bool:
+    """Whether `Perceptron.of` knows this generator's layers."""
+    chain = getattr(generator.module, "chain", None)
+    return callable(chain) and _layers(cast("Sequence[nn.Module]", chain()), torch.device("cpu")) is not None
+
+
 class Perceptron:
     """The pictures and normal equations of one fully connected generator; the interface of batched.Model."""
 

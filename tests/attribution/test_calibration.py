@@ -20,7 +20,7 @@ from plausible.attribution.calibration.document import (
 )
 from plausible.attribution.calibration.measure import Row, own_jobs, run_job
 from plausible.attribution.generators import load_model_folder, save_model_folder
-from plausible.attribution.inversion import ENGINE_VERSION, RELAXED_VERSION
+from plausible.attribution.inversion import RELAXED_VERSION, engine_name
 from plausible.attribution.inversion.budget import FLOOR, Budget
 from plausible.schemas.calibration import CalibrationDocument, ClassRows
 from plausible.schemas.errors import EvidenceError, PlausibleError, UsageError
@@ -60,7 +60,8 @@ def test_written_read_and_found_under_its_key_alone(folder: Path) -> None:
     assert seen[-1] == (11, 11)
     assert not list(folder.glob("calibrations/*.journal"))
     generator = load_model_folder(folder)
-    found = find_calibration(folder, generator.digest, QUICK)
+    engine = engine_name(generator)
+    found = find_calibration(folder, generator.digest, QUICK, engine)
     assert found is not None
     assert found.digest == done.digest
     assert found.classes["unprocessed"].n == 4
@@ -73,15 +74,15 @@ def test_written_read_and_found_under_its_key_alone(folder: Path) -> None:
     assert (set(found.classes), set(changed.classes)) == ({"unprocessed"}, {"jpeg"})
     assert changed.classes["jpeg"].negatives == 0
     assert min(found.classes["unprocessed"].own) < 2 * FLOOR < min(found.classes["unprocessed"].other)
-    assert found.mismatch(generator.digest, QUICK) is None
+    assert found.mismatch(generator.digest, QUICK, engine) is None
     for other in (
-        found.mismatch("sha256:" + "0" * 64, QUICK),
-        found.mismatch(generator.digest, Budget(rounds=1)),
-        found.mismatch(generator.digest, QUICK, engine=ENGINE_VERSION + "x"),
-        found.mismatch(generator.digest, QUICK, distance="l2-feature"),
+        found.mismatch("sha256:" + "0" * 64, QUICK, engine),
+        found.mismatch(generator.digest, Budget(rounds=1), engine),
+        found.mismatch(generator.digest, QUICK, engine=engine + "x"),
+        found.mismatch(generator.digest, QUICK, engine, distance="l2-feature"),
     ):
         assert other is not None
-    assert find_calibration(folder, generator.digest, Budget(rounds=1)) is None
+    assert find_calibration(folder, generator.digest, Budget(rounds=1), engine) is None
     (row, *_) = changed.document.classes["jpeg"].own
     assert json.dumps(row.parameters).count("quality") == 1
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from plausible.attribution.generators import Generator, make_generator
 from plausible.attribution.generators.mlp import MLPDecoder
-from plausible.attribution.inversion import MLP_BUDGET, invert, invert_many
+from plausible.attribution.inversion import ENGINE_VERSION, MLP_BUDGET, engine_name, invert, invert_many
 from plausible.attribution.inversion import perceptron as perceptron_module
 from plausible.attribution.inversion.batched import descend
 from plausible.attribution.inversion.closed_form import closed_form
@@ -136,6 +136,20 @@ def test_one_at_a_time_says_the_same() -> None:
         (one,) = invert(probe, [generator], replace(MLP_BUDGET, adam_steps=20, adam_starts=6, rounds=4), seed=1)
         assert (one.floors < 2) == (many.floors[row] < 2)
         assert many.residual[row] < 1.2 * one.residual
+
+
+def test_one_at_a_time_starts_from_the_closed_form_and_its_calibrations_are_told_apart() -> None:
+    generator = coder(5)
+    probe = generator.sample(drawn(generator, 1, 9))[0].numpy()
+    bare = replace(MLP_BUDGET, adam_starts=1, adam_steps=0, lm_starts=1, lm_iterations=8, rounds=1)
+    (found,) = invert(probe, [generator], bare, seed=1)
+    assert found.floors < 2
+    assert found.exact
+    (alone,) = invert(probe, [generator], bare, seed=1, starts=[drawn(generator, 1, 10)])
+    assert alone.iterations > found.iterations
+    assert engine_name(generator) == ENGINE_VERSION + "+closed1"
+    faces = make_generator("c", small_dcgan(1), "dcgan-64", {"latent": 8, "width": 4}, SIGNED)
+    assert engine_name(faces) == ENGINE_VERSION
 
 
 def test_equal_calls_give_equal_answers_and_more_starts_where_nothing_fits() -> None:
