@@ -20,6 +20,8 @@ FAMILIES: tuple[str, ...] = (
     "mnist_gans",
     "faces",
     "face_sources",
+    "seed_recovery",
+    "seed_forgeries",
 )
 """Modules of this package, in the order in which their experiments are listed."""
 
