@@ -98,7 +98,7 @@ class Judge:
         return self.judge(draw(PICTURES).reshape(-1, 28, 28))
 
 
-def judge(path: Path = CACHE / "digit-classifier.pt") -> Judge:
+def judge(path: Path = CACHE / f"digit-classifier-{STEPS}.pt") -> Judge:
     """The classifier trained on real digits, kept at `path`."""
     pictures, labels = more_mnist()
     network = classifier()

@@ -26,7 +26,7 @@ from benchmarks.data import more_mnist
 
 CACHE = Path(__file__).resolve().parents[3] / ".cache" / "gans"
 FAMILIES: tuple[Family, ...] = ("brownlee-mnist", "dcgan-mnist")
-STEADY = Steady(steps=4000, rate=4e-4, critic_rate=4e-4)
+STEADY = Steady(steps=4000, rate=4e-4, critic_rate=4e-4, renew=2050)
 SLICE = 50
 SAVE_SECONDS = 120.0
 SEED = 1

@@ -1,7 +1,7 @@
 """A GAN trained in slices that can be interrupted: 004's MNIST pair and siblings of the face generator, in CPU minutes.
 
-What it does beside the usual loop, so that few steps suffice and nothing collapses: spectral norm in every layer of the
-discriminator (Miyato et al. 2018), one-sided label smoothing (Salimans et al. 2016), a running mean of the generator's
+What it does beside the usual loop, so that few steps suffice and nothing collapses: spectral norm in the discriminator
+(Miyato et al. 2018), one-sided label smoothing (Salimans et al. 2016), a running mean of the generator's
 weights (its BatchNorm statistics are taken again for that mean), bfloat16 products where the processor has them. The
 generator's layers stay as published; the discriminator, which is thrown away, may be any.
 
@@ -43,13 +43,18 @@ class Steady:
     smooth: float = 0.9
     mean: float = 0.998
     latent: int = 100
+    renew: int | None = None
+    """The step at which a fresh discriminator takes over, its last layer free; until then that is normed too."""
 
 
-def normed(network: nn.Module) -> nn.Module:
-    """The network with a spectral norm on every convolution and linear layer."""
-    for layer in network.modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            parametrizations.spectral_norm(layer)
+def normed(network: nn.Module, last: bool) -> nn.Module:
+    """The network with a spectral norm on every convolution and linear layer, the `last` one included or not.
+
+    With one there too nothing collapses, but the logits of so shallow a network stay near 0 and teach ever less.
+    """
+    weighted = [layer for layer in network.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    for layer in weighted if last else weighted[:-1]:
+        parametrizations.spectral_norm(layer)
     return network
 
 
@@ -62,17 +67,21 @@ class Training:
     ) -> None:  # fmt: skip
         self.recipe, self.seed, self.step, self.seconds = recipe, seed, 0, 0.0
         self.data, self.low = torch.from_numpy(data), low
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.critic = normed(critic()).train()
+        self._new = critic
         self.module = fresh(architecture, dict(config), seed).requires_grad_(True).train()
         self.average = copy.deepcopy(self.module).requires_grad_(False)
-        self.adams = [
-            torch.optim.Adam(network.parameters(), lr=rate, betas=(recipe.beta1, 0.999))
-            for network, rate in ((self.module, recipe.rate), (self.critic, recipe.critic_rate))
-        ]
+        self.adams = [torch.optim.Adam(self.module.parameters(), lr=recipe.rate, betas=(recipe.beta1, 0.999))]
+        self._begin(seed, last=recipe.renew is not None)
         self.losses = torch.zeros(2)
         self._reduced = bfloat16_is_native(torch.device("cpu"))
+
+    def _begin(self, seed: int, last: bool) -> None:
+        """A fresh discriminator and its Adam."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.critic = normed(self._new(), last).train()
+        rate, betas = self.recipe.critic_rate, (self.recipe.beta1, 0.999)
+        self.adams = [self.adams[0], torch.optim.Adam(self.critic.parameters(), lr=rate, betas=betas)]
 
     def advance(self, steps: int, until: float | None = None) -> None:
         """At most so many steps more, none beyond the recipe's, none after `until` (time.monotonic())."""
@@ -80,6 +89,8 @@ class Training:
         for _ in range(min(steps, self.recipe.steps - self.step)):
             if until is not None and time.monotonic() > until:
                 break
+            if self.step == self.recipe.renew:
+                self._begin(self.seed + 1, last=False)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed((self.seed << 32) + self.step)
                 self._advance()
@@ -149,6 +160,8 @@ class Training:
         kept = {key: value for key, value in state["recipe"].items() if key != "steps"}
         if (kept, state["seed"]) != (asked, self.seed):
             raise EvidenceError(f"{path} was trained by another recipe or seed: delete it to begin again")
+        if self.recipe.renew is not None and state["step"] > self.recipe.renew:
+            self._begin(self.seed + 1, last=False)
         self.module.load_state_dict(state["module"])
         self.critic.load_state_dict(state["critic"])
         self.average.load_state_dict(state["average"])
