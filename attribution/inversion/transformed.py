@@ -34,7 +34,7 @@ from .change import Stopped, Transform, TransformedInversion
 from .engine import settings, start_generator
 from .exact import whiteness
 from .network import Network
-from .noise import noise_level
+from .noise import coarse_power, noise_level
 from .result import FLOOR_GOAL
 
 TRANSFORM_VERSION = "1"
@@ -44,10 +44,13 @@ COARSE = ((0.97, 0.0), (0.97, 2.5), (0.97, -2.5), (0.92, 0.0))
 COARSE_SIGMA = 0.5
 EXPLAINED = 0.02
 NEAR = 400 * FLOOR
-"""A candidate that leaves less than this share of the variance, and less than this mean squared error, above the
-noise has explained the probe."""
-NOISE_MARGIN = 1.03
-"""The noise estimate's own spread: 1 to 2 % of its square at 64x64."""
+"""A candidate that leaves less than this share of the variance, and less than this mean squared error, has explained
+the probe; so has one that leaves no more than that above the noise, if what it leaves is white."""
+WHITE_POWER = 1.2
+"""Coarse power (noise.py) up to which a residual is white."""
+NOISE_PRIOR = 1.0
+"""Samples of independent noise count each for itself; the budget's `lm_prior` is for errors that go together."""
+NOISE_JACOBIANS = 6
 PATIENCE = 2
 RACING = 8
 HEAT = 5
@@ -99,18 +102,28 @@ class _Work:
     freedom: Freedom
     noise: float
     """Mean squared error that the noise alone leaves."""
-    goal: float
+    near: float
+    """What may be left of a probe without noise."""
     expired: Callable[[], bool]
     progress: Callable[[], None] | None
 
-    def goes_on(self, run: lm.Run, network: AffineNetwork, iterations: int, goal: float = FLOOR_GOAL * FLOOR) -> None:
+    @property
+    def noisy(self) -> bool:
+        """Whether the noise is more than what may be left without any."""
+        return self.noise > self.near
+
+    @property
+    def goal(self) -> float:
+        """No run that leaves more has explained the probe."""
+        return self.near + self.noise
+
+    def goes_on(self, run: lm.Run, network: AffineNetwork, iterations: int, *, goal: float, prior: float) -> None:
         """At most `iterations` Jacobians more."""
         lm.advance(
             run, network, network.target, iterations=iterations, chords=self.budget.lm_chords, goal=goal,
-            prior=self.budget.lm_prior, stop=self.expired,
+            prior=prior, stop=self.expired,
         )  # fmt: skip
-        if run.status == "floor":
-            run.status = "running"  # the polish goes below this goal
+        run.status = "running"  # a later call may go below this goal
         if self.progress is not None:
             self.progress()
 
@@ -146,11 +159,10 @@ def invert_transformed(
     def expired() -> bool:
         return budget.seconds is not None and time.monotonic() - began > budget.seconds
 
-    noise = NOISE_MARGIN * (noise_level(pixels) / 255) ** 2
+    noise = (noise_level(pixels) / 255) ** 2
     variance = float((pixels / 255).reshape(-1, pixels.shape[2]).var(0).mean())
-    work = _Work(
-        budget, freedom or Freedom(), noise, noise + min(EXPLAINED * max(variance - noise, 0), NEAR), expired, progress
-    )
+    near = min(EXPLAINED * max(variance - noise, 0), NEAR)
+    work = _Work(budget, freedom or Freedom(), noise, near, expired, progress)
     with settings(threads):
         searches = [_search(pixels, generator, work, seed, device) for generator in generators]
         stopped = _run(searches, work)
@@ -204,26 +216,28 @@ def _run(searches: Sequence[_Search], work: _Work) -> Stopped:
     """Rounds of all candidates until one explains the probe."""
     for number in range(work.budget.rounds):
         for search in searches:
-            rival = min((s for s in searches if s.runs), key=lambda s: s.best.run.residual, default=None)
-            if rival is None or rival is search or not _follows(search, rival, work):
+            done = [s for s in searches if s is not search and s.runs and _explained(s, work)]
+            rival = min(done, key=lambda s: s.best.run.residual, default=None)
+            if rival is None or not _follows(search, rival, work):
                 _round(search, work, number, math.inf if rival is None else rival.best.run.residual)
             if work.expired():
                 return "time"
         _exchange(searches, work)
-        if min(search.best.run.residual for search in searches) <= work.goal:
+        if any(_explained(search, work) for search in searches):
             return "explained"
     return "budget"
 
 
 def _follows(search: _Search, rival: _Search, work: _Work) -> bool:
     """Whether the point where a rival explains the probe leads this candidate to explain it as well."""
-    if rival.best.run.residual > work.goal or not _alike(search, rival):
+    if not _alike(search, rival):
         return False
     _from(search, rival, work)
-    return search.best.run.residual <= work.goal
+    return _explained(search, work)
 
 
 def _round(search: _Search, work: _Work, number: int, rival: float) -> None:
+    """One round of one candidate; `rival` is the residual of another that explains the probe, if there is one."""
     budget = work.budget
     began = time.monotonic()
     steps = budget.adam_steps * (PATIENCE if number else 1)
@@ -240,14 +254,14 @@ def _round(search: _Search, work: _Work, number: int, rival: float) -> None:
     runs = [_begun(search, mirrored, search.sides[mirrored].pool.best[i]) for _, mirrored, i in order[:RACING]]
     for run in runs:
         _goes_on(search, run, work, min(HEAT, budget.lm_iterations))
-        rival = min(rival, run.run.residual)
-        if rival <= work.goal:
-            break  # whoever explained the probe: the rest of this race would only confirm it
+        if run.run.residual <= work.near:
+            break
     runs.sort(key=lambda r: r.run.residual)
     for run in runs[: max(2, budget.lm_starts)]:
-        if rival > work.goal or run.run.residual <= SETTLED * rival:
-            _goes_on(search, run, work, budget.lm_iterations - run.run.iterations)
-        rival = min(rival, run.run.residual)
+        if run.run.residual <= SETTLED * rival:
+            _ends(search, run, work)
+            if _explained(search, work):
+                break
     search.seconds["lm"] += time.monotonic() - middle
 
 
@@ -259,7 +273,28 @@ def _begun(search: _Search, mirrored: bool, point: Tensor) -> _Run:
 
 
 def _goes_on(search: _Search, run: _Run, work: _Work, iterations: int) -> None:
-    work.goes_on(run.run, search.sides[run.mirrored].network, iterations, goal=work.noise + ENOUGH)
+    network = search.sides[run.mirrored].network
+    goal = ENOUGH + (0 if work.noisy else work.noise)
+    work.goes_on(run.run, network, iterations, goal=goal, prior=work.budget.lm_prior)
+
+
+def _ends(search: _Search, run: _Run, work: _Work) -> None:
+    """The run's remaining Jacobians; in noise a few more under the prior's true weight."""
+    _goes_on(search, run, work, work.budget.lm_iterations - run.run.iterations)
+    if work.noisy:
+        network = search.sides[run.mirrored].network
+        work.goes_on(run.run, network, NOISE_JACOBIANS, goal=ENOUGH, prior=NOISE_PRIOR)
+
+
+def _explained(search: _Search, work: _Work) -> bool:
+    """Whether the candidate's best run leaves nothing but what a true one may leave."""
+    best = search.best
+    if best.run.residual > work.goal or not work.noisy:
+        return best.run.residual <= work.goal
+    network = search.sides[best.mirrored].network
+    with torch.no_grad():
+        error = (network.unit(best.run.z[None])[0] - network.target).reshape(network.shape)
+    return coarse_power(error.permute(1, 2, 0).double().cpu().numpy()) <= WHITE_POWER
 
 
 def _alike(one: _Search, other: _Search) -> bool:
@@ -273,12 +308,12 @@ def _from(search: _Search, rival: _Search, work: _Work) -> None:
     run = _begun(search, found.mirrored, found.run.z.to(search.network.device))
     _goes_on(search, run, work, min(HEAT, work.budget.lm_iterations))
     if run.run.residual <= max(SETTLED * found.run.residual, work.goal):
-        _goes_on(search, run, work, work.budget.lm_iterations - run.run.iterations)
+        _ends(search, run, work)
     search.seconds["exchange"] += time.monotonic() - began
 
 
 def _exchange(searches: Sequence[_Search], work: _Work) -> None:
-    """Every candidate that does not explain the probe starts where the leader stands; again if the leader changes."""
+    """Every candidate starts where the leader stands; again if the leader changes."""
     done: _Run | None = None
     for _ in range(EXCHANGES):
         leader = min(searches, key=lambda s: s.best.run.residual)
@@ -286,7 +321,7 @@ def _exchange(searches: Sequence[_Search], work: _Work) -> None:
             return
         done = leader.best
         for search in searches:
-            if search is not leader and _alike(search, leader) and search.best.run.residual > work.goal:
+            if search is not leader and _alike(search, leader) and (work.noisy or not _explained(search, work)):
                 _from(search, leader, work)
 
 
@@ -310,7 +345,8 @@ def _finish(
         seen = (kept.flip(1) if best.mirrored else kept).to(search.network.device)
         last = AffineNetwork(search.network, search.probes[best.mirrored], seen, work.freedom)
         run = lm.start(last, last.target, best.run.z)
-        work.goes_on(run, last, POLISH)
+        prior = NOISE_PRIOR if work.noisy else work.budget.lm_prior
+        work.goes_on(run, last, POLISH, goal=FLOOR_GOAL * FLOOR, prior=prior)
         iterations = sum(r.run.iterations for r in search.runs) + run.iterations
         out.append(_told(search, best.mirrored, run.z, kept, pixels, iterations, stopped))
     return out

@@ -39,6 +39,7 @@ from ..report.document import floors_text
 from ..scoring.scores import pair_score, scores
 from .decide import DENIAL_SEARCHES, near_again
 from .findings import CandidateFinding, Check, ClassLimits, Scope
+from .lossless import exact_mirrored
 from .models import Model, Registration
 
 STAGE = "inversion"
@@ -252,13 +253,21 @@ def _invert_group(
             _up_to_changes(probe, generator, result, settings)
             for (_, generator), result in zip(group, results, strict=True)
         ]
+        lossless = [
+            exact_mirrored(
+                probe, generator, relaxed, settings.budget, seed=settings.seed, threads=settings.threads,
+                device=settings.device,
+            )
+            if changed is None else None
+            for (_, generator), relaxed in zip(group, changed_too, strict=True)
+        ]  # fmt: skip
     except (PlausibleError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         failed = [CandidateFinding(model.digest, model.name, False, "failed", reason) for model, _ in group]
         return [(model, Candidate(finding)) for (model, _), finding in zip(group, failed, strict=True)]
     return [
-        (model, _judge(model, generator, result, relaxed, probe, changed, settings))
-        for (model, generator), result, relaxed in zip(group, results, changed_too, strict=True)
+        (model, _judge(model, generator, result, relaxed, probe, changed, settings, mirrored))
+        for (model, generator), result, relaxed, mirrored in zip(group, results, changed_too, lossless, strict=True)
     ]
 
 
@@ -281,7 +290,9 @@ def _judge(
     probe: Pixels,
     changed: str | None,
     settings: Settings,
+    mirrored: Inversion | None = None,
 ) -> Candidate:
+    result = mirrored or result
     calibration, problem = _calibration(model, settings.budget)
     processed = None if relaxed is None or problem is not None else _processed_calibration(model, settings.budget)
     limits: dict[str, ClassLimits] = {}
@@ -294,7 +305,7 @@ def _judge(
     if calibration is not None:
         # strength is stated for the unprocessed class: the only one in which clones were among the negatives
         plain = calibration.classes.get("unprocessed")
-        if plain is not None and changed is None:
+        if plain is not None and changed is None and mirrored is None:
             ratio, p_value = plain.log10_lr(result.residual), plain.conformal_p(result.residual)
     expired = result.out_of_budget or (relaxed is not None and relaxed.out_of_budget)
     finding = CandidateFinding(
@@ -307,6 +318,7 @@ def _judge(
         exact=result.mismatches == 0 and changed is None,
         uncounted=result.guard,
         free=_free_text(result),
+        mirrored=mirrored is not None,
         resized=changed is not None,
         free_noise=free_noise(generator),
         calibration=problem,
@@ -409,8 +421,9 @@ def _checks(model: Model, candidate: Candidate, settings: Settings) -> list[Chec
     else:
         checks.append(Check(f"expected floor of {model.name}", "made", _expected(result), STAGE))
     certificate = f"exact certificate of {model.name}"
+    of = " of the mirrored picture" if finding.mirrored else ""
     if finding.exact and finding.uncounted is None:
-        checks.append(Check(certificate, "made", f"yes: all {result.samples} samples equal", STAGE))
+        checks.append(Check(certificate, "made", f"yes: all {result.samples} samples{of} equal", STAGE))
     elif finding.exact:
         checks.append(Check(certificate, "failed", f"all samples equal, but {finding.uncounted}", STAGE))
     else:

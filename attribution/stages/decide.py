@@ -137,7 +137,7 @@ def _by_candidates(findings: Findings) -> Decision | None:
     exact = [c for c in findings.candidates if c.state == "inverted" and c.exact and c.uncounted is None]
     if exact:
         others = [c.name for c in exact[1:]]
-        how = "a latent of it gives every 8-bit sample of the picture"
+        how = f"a latent of it gives every 8-bit sample of the {'mirrored ' * exact[0].mirrored}picture"
         return _attributed(exact[0], how, others)
     within = [(c.residual / limit, c, limit) for c in findings.candidates if (limit := _attribution_limit(c)) and
               c.residual is not None and c.residual <= limit]  # fmt: skip

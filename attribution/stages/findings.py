@@ -107,6 +107,7 @@ class CandidateFinding:
     exact: bool = False  # a latent gives every 8-bit sample
     uncounted: str | None = None  # why an exact match would not count (latent too large, norm outside the prior)
     free: str = ""  # what explains the probe with free inputs beside the latent alone: evidence neither way
+    mirrored: bool = False  # `exact` and `residual` are of the probe's mirror image (relaxed scope)
     resized: bool = False  # the probe is not of the generator's size
     free_noise: int = 0  # numbers in noise maps beside the latent that change its pictures; they are not searched
     calibration: str | None = None  # why no calibration applies; None if one does

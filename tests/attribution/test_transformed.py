@@ -14,7 +14,7 @@ from plausible.attribution.inversion.affine import AffineNetwork, Freedom, bound
 from plausible.attribution.inversion.budget import FLOOR, Budget
 from plausible.attribution.inversion.change import Transform
 from plausible.attribution.inversion.network import Network
-from plausible.attribution.inversion.noise import noise_level
+from plausible.attribution.inversion.noise import coarse_power, noise_level
 from plausible.attribution.inversion.transformed import invert_transformed
 from plausible.schemas.errors import UsageError
 
@@ -146,6 +146,16 @@ def test_noise_levels() -> None:
     noisy = np.rint((pixels + np.random.default_rng(3).normal(0, 25, pixels.shape)).clip(0, 255)).astype(np.uint8)
     assert noise_level(noisy) == pytest.approx(25, rel=0.1)
     assert noise_level(np.zeros((8, 8, 3), np.uint8)) == 0
+
+
+def test_structure_under_noise_is_seen() -> None:
+    rng = np.random.default_rng(3)
+    white = rng.normal(0, 25, (64, 64, 3))
+    structure = (natural(rng, 64, 64).astype(float) - 127) * 0.1
+    assert coarse_power(white) == pytest.approx(1, abs=0.3)
+    # a fiftieth of the power, but all of it coarse
+    assert coarse_power(white + structure) > 1.5
+    assert coarse_power(np.zeros((8, 8, 3))) == 0
 
 
 def test_in_words() -> None:

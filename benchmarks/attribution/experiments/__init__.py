@@ -22,6 +22,7 @@ FAMILIES: tuple[str, ...] = (
     "face_sources",
     "seed_recovery",
     "seed_forgeries",
+    "manipulations",
 )
 """Modules of this package, in the order in which their experiments are listed."""
 
