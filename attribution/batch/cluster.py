@@ -18,11 +18,19 @@ from .work import Done, Lost, run_task
 OBJECT_STORE = 128 * 1024 * 1024
 """Bytes of shared memory of a cluster that is started here: jobs and rows are small."""
 
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+"""Who uses what is nobody's business, and a run must not depend on a network."""
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+"""For a cluster of this machine alone: Ray listens on every address unless it is told that there are no other machines
+(the variable is named after the systems where that is its default). Other users of the machine need its token."""
+
 
 class Ray:
     """`count` jobs at a time, each with `threads` threads."""
 
     def __init__(self, count: int, threads: int | None = None, address: str | None = None) -> None:
+        for name, value in (QUIET if address else {**QUIET, **ALONE}).items():
+            os.environ.setdefault(name, value)
         try:
             import ray
         except ImportError as error:
@@ -39,11 +47,9 @@ class Ray:
         self._work: Any = ray.remote(max_retries=0, num_cpus=self._threads if address else 1)(work)
 
     def _begin(self, address: str | None) -> None:
-        # more than messages: who uses what is nobody's business, and a run must not depend on a network
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         settings: dict[str, Any] = {"address": address} if address else {
             "address": "local", "num_cpus": self._count, "num_gpus": 0, "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE, "_node_ip_address": "127.0.0.1",
+            "object_store_memory": OBJECT_STORE,
         }  # fmt: skip
         try:
             self._ray.init(log_to_driver=False, configure_logging=False, **settings)
