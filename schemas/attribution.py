@@ -59,9 +59,10 @@ class RowEnvironment(Table):
 class Measured(Table):
     """What a job gives; all but `reason` and `state` stay empty where no job ran.
 
-    `state`, `reason`, `uncounted`, `resized`, `calibration` and `limits` are those of a report's candidate. Residuals
-    are mean squared errors on [0, 1]; `floors` is the residual in units of 1/(12 x 255^2); `changed` the residual up to
-    `change`. `attempts` is 2 where a first worker was lost; `guard` is the time guard a picture had, in seconds.
+    `state`, `reason`, `uncounted`, `free`, `free_noise`, `resized`, `calibration` and `limits` are those of a report's
+    candidate. Residuals are mean squared errors on [0, 1]; `floors` is the residual in units of 1/(12 x 255^2);
+    `changed` the residual up to `change`. `attempts` is 2 where a first worker was lost; `guard` is the time guard a
+    picture had, in seconds.
     """
 
     agreeing_starts: SafeInt | None = None
@@ -73,6 +74,8 @@ class Measured(Table):
     conformal_p: Finite | None = None
     exact: bool = False
     floors: Finite | None = None
+    free: Text = ""
+    free_noise: SafeInt = 0
     guard: Finite | None = None
     iterations: SafeInt | None = None
     limits: tuple[RowLimits, ...] = ()

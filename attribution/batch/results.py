@@ -174,8 +174,8 @@ def parquet_schema() -> Any:
 
 
 _WHOLE = (
-    "agreeing_starts", "attempts", "equation", "height", "iterations", "mismatches", "polished_starts", "rounds",
-    "samples", "seed", "starts", "width",
+    "agreeing_starts", "attempts", "equation", "free_noise", "height", "iterations", "mismatches", "polished_starts",
+    "rounds", "samples", "seed", "starts", "width",
 )  # fmt: skip
 _NUMBERS = (
     "changed", "conformal_p", "floors", "guard", "log10_lr", "log10_lr_cap", "reducible", "residual", "score",

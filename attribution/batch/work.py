@@ -115,6 +115,8 @@ def job_of(task: Task, candidate: Candidate, seconds: float) -> AttributionJob:
             "engine": ENGINE_VERSION,
             "environment": environment(task),
             "exact": finding.exact,
+            "free": finding.free,
+            "free_noise": finding.free_noise,
             "guard": task.asking.budget.seconds,
             "job": digest_text(task.key),
             "limits": tuple(_limits(finding.limits)),
@@ -153,6 +155,8 @@ def finding_of(job: AttributionJob, name: str) -> CandidateFinding:
         residual=job.residual,
         exact=job.exact,
         uncounted=job.uncounted,
+        free=job.free,
+        free_noise=job.free_noise,
         resized=job.resized,
         calibration=job.calibration,
         limits={

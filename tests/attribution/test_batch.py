@@ -10,7 +10,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from plausible.attribution.batch import work
-from plausible.attribution.batch.jobs import Asking, Bounds, list_pictures
+from plausible.attribution.batch.jobs import Asking, Bounds, Subject, Task, list_pictures
 from plausible.attribution.batch.journal import Journal
 from plausible.attribution.batch.lines import Lines
 from plausible.attribution.batch.local import Processes, cause
@@ -26,6 +26,8 @@ from plausible.attribution.batch.results import NOT_YET, parquet_schema
 from plausible.attribution.batch.run import JOURNAL, RESULTS, TABLE, Summary, attribute_pictures
 from plausible.attribution.calibration.document import calibrate
 from plausible.attribution.inversion.budget import Budget
+from plausible.attribution.stages.candidates import Candidate
+from plausible.attribution.stages.findings import CandidateFinding, ClassLimits
 from plausible.attribution.verifier import Options, Verifier
 from plausible.schemas.attribution import AttributionJob, AttributionRow
 from plausible.schemas.errors import EvidenceError, SetupError, UsageError
@@ -288,6 +290,25 @@ def test_a_killed_worker_is_counted_and_its_job_recorded(pictures: Path, models:
     assert row.verdict == "incomplete"
     assert "SIGKILL" in row.reason
     assert not engine.pids
+
+
+def test_a_line_carries_all_that_the_verdict_is_made_of() -> None:
+    """A field of a candidate that a line forgets would let batches answer otherwise than verifications."""
+    limits = {"unprocessed": ClassLimits(1e-6, None, 0.03, 100), "jpeg": ClassLimits(2e-6, 3e-6, 0.1, 29)}
+    whole = CandidateFinding(
+        "sha256:" + 64 * "1", "faces", False, "inverted", reason="why", residual=0.1, exact=True, uncounted="norm",
+        free="with noise", resized=True, free_noise=7, calibration="none", limits=limits, changed=0.2,
+        change="mirror", log10_lr=1.5, log10_lr_cap=2.5, conformal_p=0.25,
+    )  # fmt: skip
+    elsewhere = {"required", "author", "searches", "again"}
+    names = {field.name for field in fields(CandidateFinding)} - elsewhere
+    plain = CandidateFinding("", "", False, "missing")
+    assert not {name for name in names if getattr(whole, name) == getattr(plain, name)}, "a new field: carry it"
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    subject = Subject(whole.model, whole.name, Path())
+    task = Task(bytes(32), "sha256:" + 64 * "0", pixels, subject, ASKING)
+    job = AttributionJob.of_line(work.job_of(task, Candidate(whole), 1.0).to_line())
+    assert work.finding_of(job, "faces") == whole
 
 
 def test_how_a_process_ended() -> None:
