@@ -75,7 +75,7 @@ def run_r12(settings: Settings) -> Outcome:
     """1,000 runs in batches that are kept; the control on the first few."""
     torch.set_num_threads(settings.threads)
     generator = face_generator()
-    network = Network(generator, settings.device)
+    network = Network(generator)
     n, control = settings.pick(PAPER_RUNS, 10), settings.pick(CONTROL, 1)
     base = FIRST_SEED + settings.seed * 1_000_000
     rows: list[dict[str, float]] = []
