@@ -92,7 +92,7 @@ def _tippett(axes: Axes, quality: Quality) -> None:
         _without(axes, "fewer than three of either kind")
         return
     curves = tippett(ratios.own, ratios.other)
-    low, high = quality.bounds
+    low, high = min(quality.bounds[0], curves.x[0]), max(quality.bounds[1], curves.x[-1])
     margin = 0.08 * (high - low)
     reach: NDArray[np.float64] = np.concatenate([[low - margin], curves.x, [high + margin]])
     for share, label, colour in ((curves.own, "own", OWN), (curves.other, "others", OTHER)):

@@ -106,7 +106,8 @@ def minimum_cllr(own: Ratios, other: Ratios) -> float:
     mine, theirs = _both(own, other)
     shares = _pooled(mine, theirs)
     # own in a block without others have share 1, others in a block without own have share 0: neither costs anything
-    return float(-np.log2(shares[: len(mine)]).mean() - np.log2(1 - shares[len(mine) :]).mean()) / 2
+    own_bits, other_bits = -np.log2(shares[: len(mine)]), -np.log2(1 - shares[len(mine) :])
+    return max(0.0, float(own_bits.mean() + other_bits.mean()) / 2)
 
 
 def tippett(own: Ratios, other: Ratios) -> Tippett:

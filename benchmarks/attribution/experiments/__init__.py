@@ -23,6 +23,7 @@ FAMILIES: tuple[str, ...] = (
     "seed_recovery",
     "seed_forgeries",
     "manipulations",
+    "floor",
 )
 """Modules of this package, in the order in which their experiments are listed."""
 
