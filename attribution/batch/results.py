@@ -166,7 +166,7 @@ def parquet_schema() -> Any:
         "environment": arrow.struct([("device", text), ("threads", whole), ("torch", text)]),
         "limits": arrow.list_(limit),
         "stages": arrow.map_(text, number),
-        **dict.fromkeys(("exact", "named", "relaxed", "resized"), truth),
+        **dict.fromkeys(("exact", "mirrored", "named", "relaxed", "resized"), truth),
         **dict.fromkeys(_WHOLE, whole),
         **dict.fromkeys(_NUMBERS, number),
     }
