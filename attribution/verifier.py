@@ -276,7 +276,7 @@ class Verifier:
         claimed = time.time() if options.claimed is None else options.claimed.timestamp()
         settings = Settings(
             options.budget, self.scope.name == "relaxed", options.seed, options.device, options.threads,
-            options.inception,
+            options.inception, options.encoder,
         )  # fmt: skip
         run.candidates, checks = invert_candidates(
             image.pixels, list(self.models), required, self.registered, claimed, settings, progress=self.progress

@@ -60,6 +60,9 @@ def attribute(
     budget_seconds: Annotated[
         float | None, typer.Option("--budget-seconds", min=0, help="Begin no job after so many seconds in all.")
     ] = None,
+    encoder: Annotated[
+        bool, typer.Option("--encoder", help="Begin at the latent that a generator's own encoder gives.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from the journal.")] = True,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try jobs again that were given up.")] = False,
     parquet: Annotated[bool, typer.Option("--parquet", help="Write results.parquet too.")] = False,
@@ -90,8 +93,8 @@ def attribute(
     many = any(Path(image).is_dir() for image in images)
     if asked and not many:
         raise UsageError(f"{asked[0]} is for a folder of pictures")
-    if many and (report or key):
-        raise UsageError("--report and --key are for single pictures")
+    if many and (report or key or encoder):
+        raise UsageError("--report, --key and --encoder are for single pictures")
     targets = targets_for(report, images, force)
     folders = model_folders(models) if models or ledger is None else []
     if ledger is not None or not folders:
@@ -104,6 +107,7 @@ def attribute(
         threads=threads,
         key=key,
         seed=seed,
+        encoder=encoder,
     )
     if many:
         batch = Batch(

@@ -46,6 +46,7 @@ def calibrate(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each process.")] = None,
     device: Annotated[str | None, typer.Option(help="Where it runs: cpu, cuda, cuda:1, mps. [PD_DEVICE]")] = None,
+    encoder: Annotated[bool, typer.Option("--encoder", help="Of searches that begin at its encoder's latent.")] = False,
     plot: strength.PlotOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -67,7 +68,19 @@ def calibrate(
     if part is not Part.COPIES:
         names = tuple(dict.fromkeys(classes or ())) or None
         _inversion(
-            folder, generator, names, own, negatives or [], clones or [], seed, workers, threads, device, plot, force
+            folder,
+            generator,
+            names,
+            own,
+            negatives or [],
+            clones or [],
+            seed,
+            workers,
+            threads,
+            device,
+            encoder,
+            plot,
+            force,
         )
     if part is not Part.INVERSION:
         _copies(folder, generator, seed, force)
@@ -84,6 +97,7 @@ def _inversion(
     workers: int,
     threads: int | None,
     device: str | None,
+    encoder: bool,
     plot: Path | None,
     force: bool,
 ) -> None:
@@ -112,6 +126,7 @@ def _inversion(
             threads=threads,
             device=str(settings.get("device", device)),
             progress=progress,
+            encoder=encoder,
         )
     strength.show(found, folder.name, plot, force=force)
     output.note(f"inversion calibrations are in {folder / 'calibrations'}")

@@ -209,6 +209,7 @@ def options_for(
     offline: bool = False,
     key: Path | None = None,
     seed: int = 0,
+    encoder: bool = False,
 ) -> Options:
     """The verifier's options from flags and settings."""
     from ..attribution.inversion.budget import Budget
@@ -222,6 +223,7 @@ def options_for(
         device=str(settings.get("device", device)),
         threads=threads,
         seed=seed,
+        encoder=encoder,
         inception=settings.get("inception"),
         max_age=settings.get("max_age", max_age),
         index_policy=index_policy,

@@ -30,6 +30,7 @@ from ..batch.lines import Lines
 from ..generators.folder import CALIBRATIONS, load_model_folder
 from ..inversion import ENGINE_VERSION, RELAXED_VERSION, engine_name
 from ..inversion.budget import FLOOR, Budget
+from ..inversion.encoder import load_encoder
 from ..inversion.network import bfloat16_is_native
 from ..scoring import limits
 from ..scoring.likelihood import supported_ratio
@@ -190,6 +191,7 @@ def calibrate(
     progress: Progress | None = None,
     command: str | None = None,
     time: datetime | None = None,
+    encoder: bool = False,
 ) -> tuple[Calibration, ...]:
     """Measure a model folder's generator and write `calibrations/inversion-KEY.json`; what the documents say.
 
@@ -210,7 +212,11 @@ def calibrate(
     jobs, derivative = _jobs(classes, n, negatives or {}, first_seed)
     total, before = len(jobs), 0
     found: list[Calibration] = []
-    for strict, engine in ((True, engine_name(generator)), (False, RELAXED_VERSION)):
+    beside = load_encoder(folder, generator) if encoder else None
+    if encoder and beside is None:
+        raise UsageError(f"{folder} has no encoder: pd models train-encoder makes one")
+    name = None if beside is None else beside.digest
+    for strict, engine in ((True, engine_name(generator, encoder=name)), (False, RELAXED_VERSION)):
         chosen = [job for job in jobs if (job.class_name in STRICT) is strict]
         if not chosen:
             continue
@@ -237,7 +243,14 @@ def calibrate(
             complete = _completed(names, chosen, rows)
             todo = [job for job in chosen if job.key not in rows]
             for row in measure(
-                todo, folder, budget, workers=workers, threads=threads, device=device, digest=generator.digest
+                todo,
+                folder,
+                budget,
+                workers=workers,
+                threads=threads,
+                device=device,
+                digest=generator.digest,
+                encoder=encoder,
             ):
                 journal.append(row)
                 rows[row.key] = row

@@ -24,6 +24,7 @@ from ..generators.folder import load_model_folder
 from ..generators.protocol import Generator
 from ..inversion import invert, invert_relaxed
 from ..inversion.budget import Budget
+from ..inversion.encoder import LoadedEncoder, load_encoder
 from .classes import RELAXED, STRICT, Pixels, apply, to_native
 
 OWN = "own"
@@ -95,15 +96,25 @@ def _processed(job: Job, generator: Generator) -> tuple[Pixels, dict[str, Any]]:
     return to_native(changed, generator.output.height, generator.output.width), parameters
 
 
-def run_job(job: Job, generator: Generator, budget: Budget, *, threads: int | None = None, device: str = "cpu") -> Row:
+def run_job(
+    job: Job,
+    generator: Generator,
+    budget: Budget,
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+    encoder: LoadedEncoder | None = None,
+) -> Row:
     """Make the job's probe, invert it as a verification does for its class, and say what came of it.
 
-    `invert` for unprocessed pictures, `invert_relaxed` for every other class.
+    `invert` for unprocessed pictures, `invert_relaxed` for every other class. With an encoder `invert`
+    begins at its latent.
     """
     probe, parameters = _processed(job, generator)
     began = time.perf_counter()
     if job.class_name in STRICT:
-        result = invert(probe, [generator], budget, seed=job.seed, threads=threads, device=device)[0]
+        starts = None if encoder is None else [encoder.starts(probe, generator)]
+        result = invert(probe, [generator], budget, seed=job.seed, threads=threads, device=device, starts=starts)[0]
         exact, rounds, agreeing = result.exact, result.rounds, result.diagnostics.agreeing_starts
     else:
         result = invert_relaxed(probe, [generator], budget, seed=job.seed, threads=threads, device=device)[0]
@@ -138,15 +149,17 @@ def measure(
     threads: int | None = None,
     device: str = "cpu",
     digest: str | None = None,
+    encoder: bool = False,
 ) -> Iterator[Row]:
     """Rows as they are done, in no fixed order. One worker is this process; more are spawned, each with a model."""
     if workers <= 1:
         generator = load_model_folder(folder, expected_digest=digest)
+        beside = load_encoder(folder, generator) if encoder else None
         for job in jobs:
-            yield run_job(job, generator, budget, threads=threads, device=device)
+            yield run_job(job, generator, budget, threads=threads, device=device, encoder=beside)
         return
     context = multiprocessing.get_context("spawn")
-    settings = (str(folder), digest, budget, threads or 1, device)
+    settings = (str(folder), digest, budget, threads or 1, device, encoder)
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=settings) as pool:
         waiting: set[Future[Row]] = {pool.submit(_work, job) for job in jobs}
         try:
@@ -164,15 +177,17 @@ def measure(
 _state: dict[str, Any] = {}
 
 
-def _begin(folder: str, digest: str | None, budget: Budget, threads: int, device: str) -> None:
+def _begin(folder: str, digest: str | None, budget: Budget, threads: int, device: str, encoder: bool) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     torch.set_num_threads(threads)
     generator = load_model_folder(folder, expected_digest=digest)
-    _state.update(generator=generator, budget=budget, threads=threads, device=device)
+    beside = load_encoder(folder, generator) if encoder else None
+    _state.update(generator=generator, budget=budget, threads=threads, device=device, encoder=beside)
 
 
 def _work(job: Job) -> Row:
-    return run_job(job, _state["generator"], _state["budget"], threads=_state["threads"], device=_state["device"])
+    settings = {name: _state[name] for name in ("threads", "device", "encoder")}
+    return run_job(job, _state["generator"], _state["budget"], **settings)
 
 
 Progress = Callable[[int, int, Row], None]

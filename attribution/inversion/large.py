@@ -114,6 +114,8 @@ def _round(search: _Search, given: Tensor | None) -> None:
     budget, unknowns = search.budget, search.unknowns
     search.rounds += 1
     latents = search.generator.latent.draw(budget.adam_starts, search.rng)
+    if given is not None and not len(given):
+        given = None
     if given is not None:
         first = given.to(latents)[: len(latents)]
         latents[: len(first)] = first

@@ -118,7 +118,8 @@ def _halving(runs: list[Run], model: Unknowns, prior: float) -> None:
     while at < len(runs):
         part = runs[at : at + (model.batches.limit or len(runs))]
         try:
-            _step(part, model, prior)
+            with model.batches.arithmetic():
+                _step(part, model, prior)
         except (RuntimeError, MemoryError) as error:
             if not refused(error):
                 raise

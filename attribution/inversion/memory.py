@@ -8,6 +8,7 @@ does not fit is a `SetupError` that says so.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,8 @@ REFUSALS = (
     "could not create a primitive",
 )
 """What torch's allocators and oneDNN say when there is no memory; on the CPU it is a plain RuntimeError."""
+BROKEN = "could not create a primitive"
+"""A primitive that oneDNN failed to make for want of memory fails for the rest of the process, memory or not."""
 
 
 def refused(error: BaseException) -> bool:
@@ -38,6 +41,8 @@ class Batches:
 
     limit: int | None = None
     halvings: int = 0
+    plain: bool = False
+    """Whether convolutions go without oneDNN from now on."""
 
     def __call__(self, work: Callable[[Tensor], tuple[Tensor, ...]], rows: Tensor) -> tuple[Tensor, ...]:
         """`work` on rows [B, ...], whose results [B, ...] are put together again; whole where it fits."""
@@ -46,7 +51,8 @@ class Batches:
         while at < len(rows):
             size = min(self.limit or len(rows), len(rows) - at)
             try:
-                done.append(work(rows[at : at + size] if size < len(rows) else rows))
+                with self.arithmetic():
+                    done.append(work(rows[at : at + size] if size < len(rows) else rows))
             except (RuntimeError, MemoryError) as error:
                 if not refused(error):
                     raise
@@ -57,8 +63,15 @@ class Batches:
             self.halve(size, trouble)
         return done[0] if len(done) == 1 else tuple(torch.cat(parts) for parts in zip(*done, strict=True))
 
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """What work is done under."""
+        return torch.backends.mkldnn.flags(enabled=False) if self.plain else nullcontext()
+
     def halve(self, size: int, error: BaseException) -> None:
         """Allow half of a batch that was refused; `SetupError` below one row."""
+        if BROKEN in str(error) and not self.plain:
+            self.plain = True
+            return
         if size <= 1:
             raise SetupError("out of memory: not even one picture of this generator can be searched for") from error
         self.limit = size // 2

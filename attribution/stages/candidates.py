@@ -73,6 +73,8 @@ class Settings:
     device: str = "cpu"
     threads: int | None = None
     inception: Path | str | None = None
+    encoder: bool = False
+    """Whether a search begins at the latent that the generator's own encoder gives, where there is one."""
 
 
 def invert_candidates(
@@ -247,7 +249,7 @@ def _invert_group(
     try:
         results = invert(
             probe, [generator for _, generator in group], settings.budget, seed=settings.seed, device=settings.device,
-            threads=settings.threads, progress=news, free=True,
+            threads=settings.threads, progress=news, free=True, starts=_starts(probe, group, settings),
         )  # fmt: skip
         changed_too = [
             _up_to_changes(probe, generator, result, settings)
@@ -269,6 +271,14 @@ def _invert_group(
         (model, _judge(model, generator, result, relaxed, probe, changed, settings, mirrored))
         for (model, generator), result, relaxed, mirrored in zip(group, results, changed_too, lossless, strict=True)
     ]
+
+
+def _starts(probe: Pixels, group: Sequence[tuple[Model, Generator]], settings: Settings) -> list[torch.Tensor] | None:
+    """[0 or 1, d] for each generator: what its encoder makes of the probe; None where no encoder is asked for."""
+    if not settings.encoder:
+        return None
+    found = [(model.encoder(), generator) for model, generator in group]
+    return [torch.zeros(0, g.latent.dim) if e is None else e.starts(probe, g) for e, g in found]
 
 
 def _up_to_changes(
@@ -293,7 +303,7 @@ def _judge(
     mirrored: Inversion | None = None,
 ) -> Candidate:
     result = mirrored or result
-    calibration, problem = _calibration(model, settings.budget)
+    calibration, problem = _calibration(model, settings)
     processed = None if relaxed is None or problem is not None else _processed_calibration(model, settings.budget)
     limits: dict[str, ClassLimits] = {}
     ratio = p_value = None
@@ -348,13 +358,16 @@ def _processed_calibration(model: Model, budget: Budget) -> Calibration | None:
     return find_calibration(model.folder, model.digest, budget, RELAXED_VERSION)
 
 
-def _calibration(model: Model, budget: Budget) -> tuple[Calibration | None, str | None]:
+def _calibration(model: Model, settings: Settings) -> tuple[Calibration | None, str | None]:
     """The calibration under this key, or why there is none."""
+    budget = settings.budget
     if model.folder is None:
         return None, "no model folder, so no calibration"
     try:
         generator = model.generator()
-        engine = ENGINE_VERSION if generator is None else engine_name(generator)
+        encoder = model.encoder() if settings.encoder else None
+        name = None if encoder is None else encoder.digest
+        engine = ENGINE_VERSION if generator is None else engine_name(generator, encoder=name)
         found = find_calibration(model.folder, model.digest, budget, engine)
         if found is not None:
             return found, None

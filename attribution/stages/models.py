@@ -17,6 +17,7 @@ from ...schemas.text import digest_text, parse_time
 from ..generators.check import check_generator
 from ..generators.folder import WEIGHTS, load_model_folder, read_manifest
 from ..generators.protocol import Generator
+from ..inversion.encoder import LoadedEncoder, load_encoder
 from ..logs.sources import LogSource
 
 REGISTERED = ("proof", "checkpoint", "inclusion", "canonical", "profile", "author")
@@ -44,12 +45,20 @@ class Model:
     problem: str | None = None
     _generator: Generator | None = field(default=None, repr=False)
     _objection: str | None = field(default=None, repr=False)
+    _encoder: LoadedEncoder | None = field(default=None, repr=False)
     _checked: bool = field(default=False, repr=False)
 
     @property
     def present(self) -> bool:
         """Whether its weights are here, sound or not."""
         return self.folder is not None and (self.folder / WEIGHTS).is_file()
+
+    def encoder(self) -> LoadedEncoder | None:
+        """The encoder beside the weights, loaded once; None if there is none, `EvidenceError` for a wrong one."""
+        generator = self.generator()
+        if self._encoder is None and generator is not None and self.folder is not None:
+            self._encoder = load_encoder(self.folder, generator)
+        return self._encoder
 
     def objection(self) -> str | None:
         """Why the generator that was loaded cannot be inverted, looked into once; None if it can."""

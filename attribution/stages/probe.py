@@ -34,6 +34,7 @@ class Options:
     device: str = "cpu"
     threads: int | None = None
     seed: int = 0
+    encoder: bool = False  # searches begin at the latent that a generator's own encoder gives
     inception: Path | str | None = None
     max_age: float | None = None
     index_policy: IndexPolicy | None = None

@@ -24,6 +24,7 @@ FAMILIES: tuple[str, ...] = (
     "seed_forgeries",
     "manipulations",
     "floor",
+    "cost",
 )
 """Modules of this package, in the order in which their experiments are listed."""
 
