@@ -163,6 +163,8 @@ def test_rows_in_memory_need_no_file() -> None:
 def test_every_family_loads_and_every_page_has_its_markers() -> None:
     """What is listed can be run, and what a page says it shows stands between markers once."""
     found = experiments.experiments()
+    listed = (pages.DOCS / "README.md").read_text(encoding="utf-8")
+    assert {one.page for one in found if one.page is not None and f"({one.page})" not in listed} == set()
     for experiment in found:
         assert experiments.find(experiment.ids[-1].lower()) is experiment or len(found) > 1
         if experiment.page is None:
