@@ -65,7 +65,7 @@ def run_task(task: Task) -> Done | Lost:
 
 def _of_memory(reason: str) -> bool:
     text = reason.lower()
-    return "out of memory" in text or "allocate memory" in text or "not enough memory" in text
+    return "bad_alloc" in text or "out of memory" in text or "allocate memory" in text or "not enough memory" in text
 
 
 def _model(subject: Subject) -> Model:
