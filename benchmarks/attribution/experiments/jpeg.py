@@ -12,18 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from plausible.attribution.generators import Generator
 from plausible.attribution.inversion import JPEG_DISTANCE, MANY_VERSION, MLP_BUDGET, invert_jpegs, invert_many
-from plausible.attribution.inversion.adam import Pool, advance
 from plausible.attribution.inversion.budget import FLOOR
-from plausible.attribution.inversion.engine import start_generator
-from plausible.attribution.inversion.network import Network
 from plausible.attribution.scoring.roc import Area, accuracy, auc
 from plausible.attribution.scoring.scores import pair_score
 
-from benchmarks.attribution import plots
+from benchmarks.attribution import plots, recipe000
 from benchmarks.attribution.encoders import ENCODERS, decoded
 from benchmarks.attribution.experiments.frame import Experiment, Outcome, Plot, Settings, Table
 from benchmarks.attribution.training import autoencoders, cached
@@ -36,8 +32,6 @@ PNG = "PNG"
 UNSEEN = 900_001
 """Seeds of the auto-encoder that is nobody's candidate."""
 OPEN_TARGETS = {90: 0.99, 75: 0.99, 50: 0.99, 30: 0.95}
-STARTS, STEPS, RATE = 10, 1000, 0.01
-"""000's recipe on MNIST: section IV-A."""
 KINDS: tuple[autoencoders.Pair, ...] = ("order", "init")
 PAPER_PAIR = {"order": "E2's kind: other order and other initial weights", "init": "E3's kind: other initial weights"}
 
@@ -56,7 +50,7 @@ class Size:
 def _size(settings: Settings) -> Size:
     if settings.quick:
         return Size(4, 60, 400, (90, 30), ("order",))
-    return Size(100, STEPS, autoencoders.Recipe().steps, QUALITIES, KINDS)
+    return Size(100, recipe000.MNIST.steps, autoencoders.Recipe().steps, QUALITIES, KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +76,15 @@ def probes(kind: autoencoders.Pair, size: Size, settings: Settings) -> Probes:
     return Probes((pair[0].generator(f"{kind}-a"), pair[1].generator(f"{kind}-b")), pictures)
 
 
-def recipe000(pictures: Pixels, generator: Generator, *, steps: int, seed: int) -> list[float]:
-    """000's search on uint8 [P, H, W, 1]: ten starts, Adam 0.01, the lowest squared error met; all in one batch."""
-    network = Network(generator)
-    targets = torch.from_numpy(pictures.reshape(len(pictures), -1)).float() / 255
-    rows = targets.repeat_interleave(STARTS, 0)
-
-    def loss(z: torch.Tensor) -> torch.Tensor:
-        return (network.unit(z) - rows).square().mean(1)
-
-    starts = generator.latent.draw(len(rows), start_generator(seed, generator.digest))
-    pool = Pool(loss, generator.latent, starts)
-    advance([pool], steps=steps, rate=RATE, prior=0.0)
-    return pool.best_loss.reshape(len(pictures), STARTS).amin(1).tolist()
-
-
 def measure(
     pictures: Pixels, generator: Generator, encoder: str, quality: int | None, size: Size, settings: Settings
 ) -> dict[str, Any]:
     """A row: what three methods leave of these pictures' files."""
     files = None if quality is None else [ENCODERS[encoder](one, quality) for one in pictures]
     seen = pictures if files is None else np.stack([decoded(data, 1) for data in files])
-    adam = recipe000(seen, generator, steps=size.steps, seed=settings.seed)
+    recipe = replace(recipe000.MNIST, steps=size.steps)
+    starts = recipe000.starts_of(generator, len(seen), recipe, seed=settings.seed)
+    adam = recipe000.batched(seen, generator, recipe, starts).losses.tolist()
     many = invert_many(seen, [generator], MLP_BUDGET, seed=settings.seed)[0]
     found = None if files is None else invert_jpegs(files, generator, seed=settings.seed)
     return {
