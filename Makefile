@@ -6,6 +6,7 @@ PY := $(VENV)/bin/python
 INSTALL = $(PY) -m pip install -q --disable-pip-version-check -c $(VENV)/constraints.txt
 STAMP := $(VENV)/.installed
 LINKS := build/typing/plausible
+WORKERS ?= 2
 ROOMS := schemas ledger attribution node cli
 
 .PHONY: help install faces demo test test-long check format bench bench-attribution bench-ledger bench-node faults fuzz fuzz-node contract wheel clean
@@ -41,8 +42,8 @@ faces: $(STAMP)  ## fetch the face generator that demo, benchmarks and some test
 demo: faces      ## the main job on a real face generator: 64 faces logged, then every kind of probe verified
 	$(PY) -m examples.faces.demo
 
-test: $(STAMP)   ## the quick suite, random order, no network
-	$(PY) -m pytest tests
+test: $(STAMP)   ## the quick suite, random order, no network, in two processes (WORKERS=4 for more)
+	$(PY) -m pytest tests -n $(WORKERS) --dist loadfile
 
 test-long: $(STAMP) ## what takes minutes: many inversions, long fuzz and property runs
 	$(PY) -m pytest tests -m 'long or not long' --timeout 3600

@@ -29,7 +29,8 @@ from .logs.sources import EvidenceFiles, LogLike, LogSource, open_logs, read_evi
 from .logs.vouched import combined, given_answer, is_absence_proof, with_given
 from .report.assemble import Outcome, Report, assemble
 from .stages.blank import without_evidence
-from .stages.candidates import Candidate, Settings, invert_candidates, relative_scores, search_again
+from .stages.candidate import Candidate, Settings
+from .stages.candidates import invert_candidates, relative_scores, search_again
 from .stages.coefficients import coefficient_checks
 from .stages.copies import SAME_LATENT, Archive, build_archive, nearest_latent, search_archive
 from .stages.decide import decide, denial_pending

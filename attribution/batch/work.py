@@ -19,7 +19,8 @@ import torch
 from ...schemas.attribution import AttributionJob, RowEnvironment, RowLimits
 from ...schemas.text import digest_text, format_time, now
 from ..inversion import ENGINE_VERSION, RELAXED_VERSION
-from ..stages.candidates import Candidate, Settings, invert_candidates
+from ..stages.candidate import Candidate, Settings
+from ..stages.candidates import invert_candidates
 from ..stages.findings import CandidateFinding, ClassLimits
 from ..stages.models import Model
 from .jobs import Subject, Task

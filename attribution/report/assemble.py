@@ -41,7 +41,7 @@ from ..copies.limits import CopyLimits
 from ..copies.search import SEARCH_VERSION, Copy
 from ..inversion import ENGINE_VERSION, RELAXED_VERSION
 from ..logs.sources import LogSource
-from ..stages.candidates import Candidate
+from ..stages.candidate import Candidate
 from ..stages.copies import Original
 from ..stages.decide import UNPROCESSED, attribution_limit
 from ..stages.entries import Judged

@@ -1,80 +1,39 @@
 """Stage 4 of the cascade: could a registered generator have made the probe? Inversion of every candidate.
 
 Candidates of one picture size are inverted together, under one counted budget. In the relaxed scope a candidate that
-did not reach the floor is inverted again, up to a mirror, a crop and a blur. The residuals are then held against the
-calibrations of the same model, budget, engine and distance: the plain one's for the unprocessed class, the other's for
-the processed classes. Which limit means what is decide.py's business.
+did not reach the floor is inverted again, up to a mirror, a crop and a blur. judging.py holds the residuals against the
+calibrations; which limit means what is decide.py's business.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ...schemas.errors import PlausibleError
-from ..calibration.classes import STRICT, to_native
-from ..calibration.document import Calibration, find_calibration, load_calibrations
-from ..distances.images import L2Feature
-from ..generators.noise import free_noise
 from ..generators.protocol import Generator
 from ..inversion import (
-    ENGINE_VERSION,
-    RELAXED_VERSION,
     Inversion,
     Progress,
     RelaxedInversion,
-    engine_name,
     invert,
     invert_relaxed,
 )
-from ..inversion.budget import FLOOR, Budget
 from ..inversion.result import FLOOR_REACHED
 from ..report.document import floors_text
 from ..scoring.scores import pair_score, scores
+from .candidate import STAGE, Candidate, Pixels, Settings, fitted
+from .candidate_checks import candidate_checks
 from .decide import DENIAL_SEARCHES, near_again
-from .findings import CandidateFinding, Check, ClassLimits, Scope
+from .findings import CandidateFinding, Check, Scope
+from .judging import judge
 from .lossless import exact_mirrored
 from .models import Model, Registration
 
-STAGE = "inversion"
 SEARCH_STEP = 1_000_000_007
 """Added to the seed for each further search."""
-Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A finding with what the report and the seed look-up need: the inversion and the probe as it was compared."""
-
-    finding: CandidateFinding
-    inversion: Inversion | None = field(default=None, repr=False)
-    probe: Pixels | None = field(default=None, repr=False)
-    calibrations: tuple[str, ...] = ()
-    feature_distance: float | None = None
-    relaxed: RelaxedInversion | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How candidates are inverted: the budget's work, the random starts' seed, where, and Inception weights if any.
-
-    `relaxed`: up to the changes of the relaxed scope too.
-    """
-
-    budget: Budget
-    relaxed: bool = True
-    seed: int = 0
-    device: str = "cpu"
-    threads: int | None = None
-    inception: Path | str | None = None
-    encoder: bool = False
-    """Whether a search begins at the latent that the generator's own encoder gives, where there is one."""
 
 
 def invert_candidates(
@@ -112,7 +71,7 @@ def invert_candidates(
             author = _author(model.digest, registered, claimed)
             finding = replace(candidate.finding, required=model.digest in required, author=author)
             done[model.digest] = replace(candidate, finding=finding)
-            checks += _checks(model, done[model.digest], settings)
+            checks += candidate_checks(model, done[model.digest], settings)
     if not models:
         checks.append(Check("inversion", "skipped", "no generator is registered", STAGE))
     return [done[model.digest] for model in models], checks
@@ -209,26 +168,6 @@ def _by_shape(ready: Sequence[tuple[Model, Generator]]) -> list[list[tuple[Model
     return list(groups.values())
 
 
-def fitted(pixels: Pixels, height: int, width: int, channels: int) -> tuple[Pixels, str | None]:
-    """The probe in a generator's size and channels, and what had to be done to it (None: nothing)."""
-    done: list[str] = []
-    if pixels.shape[2] == 4:
-        pixels = np.ascontiguousarray(pixels[..., :3])
-        done.append("alpha dropped")
-    if channels == 1:
-        grey = bool((pixels == pixels[..., :1]).all())
-        if not grey:
-            weights = np.asarray([0.299, 0.587, 0.114])
-            pixels = np.repeat(np.rint(pixels @ weights).astype(np.uint8)[..., None], 3, axis=2)
-            done.append("colour dropped")
-    if pixels.shape[:2] != (height, width):
-        done.append(f"resized from {pixels.shape[1]}x{pixels.shape[0]} to {width}x{height}")
-        pixels = to_native(pixels, height, width)
-    if channels == 1:
-        pixels = np.ascontiguousarray(pixels[..., :1])
-    return pixels, ", ".join(done) or None
-
-
 def _invert_group(
     pixels: Pixels,
     group: Sequence[tuple[Model, Generator]],
@@ -268,7 +207,7 @@ def _invert_group(
         failed = [CandidateFinding(model.digest, model.name, False, "failed", reason) for model, _ in group]
         return [(model, Candidate(finding)) for (model, _), finding in zip(group, failed, strict=True)]
     return [
-        (model, _judge(model, generator, result, relaxed, probe, changed, settings, mirrored))
+        (model, judge(model, generator, result, relaxed, probe, changed, settings, mirrored))
         for (model, generator), result, relaxed, mirrored in zip(group, results, changed_too, lossless, strict=True)
     ]
 
@@ -290,172 +229,6 @@ def _up_to_changes(
     return invert_relaxed(
         probe, [generator], settings.budget, seed=settings.seed, device=settings.device, threads=settings.threads
     )[0]
-
-
-def _judge(
-    model: Model,
-    generator: Generator,
-    result: Inversion,
-    relaxed: RelaxedInversion | None,
-    probe: Pixels,
-    changed: str | None,
-    settings: Settings,
-    mirrored: Inversion | None = None,
-) -> Candidate:
-    result = mirrored or result
-    calibration, problem = _calibration(model, settings)
-    processed = None if relaxed is None or problem is not None else _processed_calibration(model, settings.budget)
-    limits: dict[str, ClassLimits] = {}
-    ratio = p_value = None
-    for document in (calibration, processed):
-        for name, found in document.classes.items() if document is not None else ():
-            # a class counts only under the inversion by which it was measured
-            if found.denial is not None and (name in STRICT) is (document is calibration):
-                limits[name] = ClassLimits(found.denial, found.attribution, found.failure_bound, found.n)
-    if calibration is not None:
-        # strength is stated for the unprocessed class: the only one in which clones were among the negatives
-        plain = calibration.classes.get("unprocessed")
-        if plain is not None and changed is None and mirrored is None:
-            ratio, p_value = plain.log10_lr(result.residual), plain.conformal_p(result.residual)
-    expired = result.out_of_budget or (relaxed is not None and relaxed.out_of_budget)
-    finding = CandidateFinding(
-        model=model.digest,
-        name=model.name,
-        required=False,
-        state="budget" if expired else "inverted",
-        reason="the time guard ended the search" if expired else (changed or ""),
-        residual=result.residual,
-        exact=result.mismatches == 0 and changed is None,
-        uncounted=result.guard,
-        free=_free_text(result),
-        mirrored=mirrored is not None,
-        resized=changed is not None,
-        free_noise=free_noise(generator),
-        calibration=problem,
-        limits=limits,
-        changed=None if relaxed is None else relaxed.residual,
-        change="" if relaxed is None else str(relaxed.change),
-        log10_lr=None if ratio is None else ratio[0],
-        log10_lr_cap=None if ratio is None else ratio[1],
-        conformal_p=p_value,
-    )
-    digests = tuple(document.digest for document in (calibration, processed) if document is not None)
-    return Candidate(finding, result, probe, digests, _feature_distance(probe, result, settings), relaxed)
-
-
-def _free_text(result: Inversion) -> str:
-    """In half a sentence that only inputs beside the registered latent explain the probe; empty if they do not."""
-    if result.free is None or not result.free.matches:
-        return ""
-    inputs = "noise maps of its own choice" if result.free.inputs == "noise" else "a style that no latent gives"
-    return f"comes to {floors_text(result.free.residual)} only with {inputs}, free inputs, on which nothing rests"
-
-
-def _processed_calibration(model: Model, budget: Budget) -> Calibration | None:
-    """The calibration of the processed classes under this key, if there is one."""
-    if model.folder is None:
-        return None
-    return find_calibration(model.folder, model.digest, budget, RELAXED_VERSION)
-
-
-def _calibration(model: Model, settings: Settings) -> tuple[Calibration | None, str | None]:
-    """The calibration under this key, or why there is none."""
-    budget = settings.budget
-    if model.folder is None:
-        return None, "no model folder, so no calibration"
-    try:
-        generator = model.generator()
-        encoder = model.encoder() if settings.encoder else None
-        name = None if encoder is None else encoder.digest
-        engine = ENGINE_VERSION if generator is None else engine_name(generator, encoder=name)
-        found = find_calibration(model.folder, model.digest, budget, engine)
-        if found is not None:
-            return found, None
-        others = load_calibrations(model.folder)
-    except PlausibleError as error:
-        return None, str(error)
-    if not others:
-        return None, "not calibrated (pd models calibrate)"
-    return None, others[0].mismatch(model.digest, budget, engine) or "its calibration does not apply"
-
-
-def _feature_distance(probe: Pixels, result: Inversion, settings: Settings) -> float | None:
-    """004's l2-feature distance between probe and reconstruction; None without Inception weights or for grey."""
-    if settings.inception is None or probe.shape[2] != 3:
-        return None
-    distance = _features(settings.inception)
-    pair = np.stack([probe, result.reconstruction])
-    images = torch.from_numpy(pair).permute(0, 3, 1, 2).float() / 255
-    with torch.no_grad():
-        return float(distance.between(images[1:], distance.prepare(images[:1]))[0])
-
-
-@functools.lru_cache(maxsize=1)
-def _features(weights: Path | str) -> L2Feature:
-    """The feature distance, its network loaded once."""
-    from ..distances.inception import InceptionFeatures
-
-    return L2Feature(InceptionFeatures.load(weights))
-
-
-def _expected(result: Inversion) -> str:
-    """How the residual compares with what 8-bit rounding alone leaves of this picture; tells, decides nothing."""
-    expected = result.diagnostics.expected
-    if expected.free == 0:
-        return "no sample lies well between black and white: rounding leaves nothing to compare with"
-    return (
-        f"a true match of this picture leaves {expected.residual / FLOOR:.3f} floors, give or take "
-        f"{expected.sd / FLOOR:.3f}: the residual lies {expected.deviation(result.residual):+.3g} standard deviations "
-        f"from it, whiteness {result.diagnostics.whiteness:.1f}"
-    )
-
-
-def _checks(model: Model, candidate: Candidate, settings: Settings) -> list[Check]:
-    finding, result = candidate.finding, candidate.inversion
-    name = f"inversion of {model.name}"
-    if result is None or finding.residual is None:
-        return [Check(name, "failed", finding.reason, STAGE)]
-    text = (
-        f"residual {finding.residual:.2e} ({floors_text(finding.residual)}), {result.starts} starts, "
-        f"{result.iterations} iterations, runs that agree: {result.diagnostics.agreeing_starts}, {result.stopped}"
-    )
-    checks = [Check(name, "failed" if finding.state == "budget" else "made", text, STAGE)]
-    if candidate.relaxed is not None:
-        relaxed = candidate.relaxed
-        text = (
-            f"residual {relaxed.residual:.2e} ({floors_text(relaxed.residual)}) as {relaxed.change}; "
-            f"{relaxed.starts} starts, {relaxed.iterations} iterations, {relaxed.stopped}; "
-            "held against the limits of the processed classes"
-        )
-        state = "failed" if relaxed.out_of_budget else "made"
-        checks.append(Check(f"inversion of {model.name} up to a change", state, text, STAGE))
-    if finding.resized:
-        checks.append(Check(f"size of {model.name}", "made", finding.reason, STAGE))
-    else:
-        checks.append(Check(f"expected floor of {model.name}", "made", _expected(result), STAGE))
-    certificate = f"exact certificate of {model.name}"
-    of = " of the mirrored picture" if finding.mirrored else ""
-    if finding.exact and finding.uncounted is None:
-        checks.append(Check(certificate, "made", f"yes: all {result.samples} samples{of} equal", STAGE))
-    elif finding.exact:
-        checks.append(Check(certificate, "failed", f"all samples equal, but {finding.uncounted}", STAGE))
-    else:
-        checks.append(Check(certificate, "made", f"no: {result.mismatches} of {result.samples} samples differ", STAGE))
-    if finding.free:
-        checks.append(Check(f"free inputs of {model.name}", "failed", finding.free, STAGE))
-    calibrated = f"calibration of {model.name}"
-    if finding.calibration is not None:
-        checks.append(Check(calibrated, "skipped", finding.calibration, STAGE))
-    else:
-        checks.append(
-            Check(calibrated, "made", f"same budget and engine; classes: {', '.join(finding.limits) or 'none'}", STAGE)
-        )
-    feature = f"l2-feature distance of {model.name}"
-    if candidate.feature_distance is not None:
-        checks.append(Check(feature, "made", f"{candidate.feature_distance:.4g}", STAGE))
-    elif settings.inception is None:
-        checks.append(Check(feature, "skipped", "no Inception weights", STAGE))
-    return checks
 
 
 def relative_scores(candidates: Sequence[Candidate]) -> list[tuple[str, int, float]]:

@@ -15,7 +15,7 @@ import torch
 from ...schemas.errors import EvidenceError, PlausibleError
 from ..distances.jpeg.file import JpegFile, read_jpeg
 from ..inversion.jpeg import invert_jpeg
-from .candidates import STAGE, Candidate, Settings
+from .candidate import STAGE, Candidate, Settings
 from .findings import Check
 from .models import Model
 

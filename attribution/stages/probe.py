@@ -12,7 +12,7 @@ from ...ledger.notes.note import SignerKey
 from ..calibration.classes import RELAXED, STRICT
 from ..copies.search import Copy
 from ..inversion.budget import Budget
-from .candidates import Candidate
+from .candidate import Candidate
 from .copies import Original
 from .entries import Judged
 from .findings import Check, CopyFinding, Coverage, Scope

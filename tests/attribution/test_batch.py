@@ -26,7 +26,7 @@ from plausible.attribution.batch.results import NOT_YET, parquet_schema
 from plausible.attribution.batch.run import JOURNAL, RESULTS, TABLE, Summary, attribute_pictures
 from plausible.attribution.calibration.document import calibrate
 from plausible.attribution.inversion.budget import Budget
-from plausible.attribution.stages.candidates import Candidate
+from plausible.attribution.stages.candidate import Candidate
 from plausible.attribution.stages.findings import CandidateFinding, ClassLimits
 from plausible.attribution.verifier import Options, Verifier
 from plausible.schemas.attribution import AttributionJob, AttributionRow

@@ -10,7 +10,8 @@ import torch
 from plausible.attribution.generators import save_model_folder
 from plausible.attribution.inversion import invert_relaxed
 from plausible.attribution.inversion.budget import Budget
-from plausible.attribution.stages.candidates import Settings, invert_candidates
+from plausible.attribution.stages.candidate import Settings
+from plausible.attribution.stages.candidates import invert_candidates
 from plausible.attribution.stages.decide import decide
 from plausible.attribution.stages.findings import Findings, Scope
 from plausible.attribution.stages.lossless import exact_mirrored

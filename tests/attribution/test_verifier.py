@@ -16,7 +16,8 @@ from PIL import Image as Pillow
 from plausible.attribution.copies.transformation import as_jpeg
 from plausible.attribution.logs.sources import EvidenceFiles
 from plausible.attribution.stages.blank import without_evidence
-from plausible.attribution.stages.candidates import Settings, invert_candidates, search_again
+from plausible.attribution.stages.candidate import Settings
+from plausible.attribution.stages.candidates import invert_candidates, search_again
 from plausible.attribution.stages.decide import DENIAL_SEARCHES, decide
 from plausible.attribution.stages.findings import CopyFinding, Coverage, Findings
 from plausible.attribution.verifier import Options, Verifier, verify, verify_batch

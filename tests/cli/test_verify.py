@@ -148,11 +148,12 @@ def test_an_interrupted_batch_says_what_it_had(pd, studio, monkeypatch: pytest.M
     assert len(result.document()["reports"]) == 1
 
 
-def test_one_json_document_is_the_report_itself(pd, studio) -> None:
+def test_one_json_document_is_the_report_itself(pd, studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["pd", "verify", "a picture.png"])
     result = pd("verify", studio.picture(0), "--ledger", studio.ledger, *studio.trust, "--json")
     document = ReportDocument.parse(result.out.removesuffix("\n").encode())
     assert document.verdict.word == "logged"
-    assert document.command.startswith("pd ")
+    assert document.command == "pd verify 'a picture.png'"
 
 
 def test_from_stdin(pd, studio, monkeypatch: pytest.MonkeyPatch) -> None:
