@@ -33,7 +33,9 @@ def cell(value: object) -> str:
     """A cell of a table: floats to three figures unless they are whole, text with its bars escaped."""
     if isinstance(value, bool) or not isinstance(value, float):
         return str(value).replace("|", "\\|").replace("\n", " ")
-    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e6 else f"{value:.3g}"
+    if value.is_integer() and abs(value) < 1e6:
+        return f"{value:.0f}"
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def markdown(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -96,9 +98,12 @@ def write(experiment: Experiment, document: Mapping[str, Any], plots: Path, docs
     text = page.read_text(encoding="utf-8")
     for name in experiment.ids:
         text = fill(text, document, name)
-    for plot in document["plots"]:
+    drawn = [plots / f"{plot['name']}.svg" for plot in document["plots"]]
+    if missing := [path for path in drawn if not path.is_file()]:
+        raise UsageError(f"{missing[0]} is not there: name the folder of the run's plots with --out")
+    for path in drawn:
         (docs / FIGURES).mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(plots / f"{plot['name']}.svg", docs / FIGURES / f"{experiment.name}-{plot['name']}.svg")
+        shutil.copyfile(path, docs / FIGURES / f"{experiment.name}-{path.name}")
     temporary = page.with_name(page.name + ".new")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(page)
