@@ -59,10 +59,10 @@ class RowEnvironment(Table):
 class Measured(Table):
     """What a job gives; all but `reason` and `state` stay empty where no job ran.
 
-    `state`, `reason`, `mirrored`, `uncounted`, `free`, `free_noise`, `resized`, `calibration` and `limits` are those of
-    a report's candidate. Residuals are mean squared errors on [0, 1]; `floors` is the residual in units of 1/(12 x
-    255^2); `changed` the residual up to `change`. `attempts` is 2 where a first worker was lost; `guard` is the time
-    guard a picture had, in seconds.
+    `state`, `reason`, `mirrored`, `uncounted`, `free`, `free_noise`, `unlike`, `resized`, `calibration` and `limits`
+    are those of a report's candidate. Residuals are mean squared errors on [0, 1]; `floors` is the residual in units of
+    1/(12 x 255^2); `changed` the residual up to `change`. `attempts` is 2 where a first worker was lost; `guard` is the
+    time guard a picture had, in seconds.
     """
 
     agreeing_starts: SafeInt | None = None
@@ -97,6 +97,7 @@ class Measured(Table):
     state: State
     stopped: Word | None = None
     uncounted: Text | None = None
+    unlike: Text = ""
     whiteness: Finite | None = None
 
 

@@ -7,6 +7,7 @@ run: no dashboard, no usage reports, on the loopback address.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -32,11 +33,11 @@ class Ray:
         for name, value in (QUIET if address else {**QUIET, **ALONE}).items():
             os.environ.setdefault(name, value)
         try:
-            import ray
+            ray: Any = importlib.import_module("ray")
         except ImportError as error:
             raise SetupError("ray is not installed: pip install 'plausible-deniability[ray]'") from error
         self.deaths = 0
-        self._ray: Any = ray
+        self._ray = ray
         self._count = count
         self._threads = threads or 1
         self._running: dict[Any, bytes] = {}

@@ -136,6 +136,7 @@ def job_of(task: Task, candidate: Candidate, seconds: float) -> AttributionJob:
             "state": finding.state,
             "time": format_time(now()),
             "uncounted": finding.uncounted,
+            "unlike": finding.unlike,
         }
     )
 
@@ -159,6 +160,7 @@ def finding_of(job: AttributionJob, name: str) -> CandidateFinding:
         mirrored=job.mirrored,
         uncounted=job.uncounted,
         free=job.free,
+        unlike=job.unlike,
         free_noise=job.free_noise,
         resized=job.resized,
         calibration=job.calibration,

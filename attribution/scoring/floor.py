@@ -31,6 +31,7 @@ LEVELS = 255
 ENDS = 5
 """Levels from either end within which a sample does not round freely. Of fresh digits of an auto-encoder, at 1 the
 deviations of true latents spread 2.5 times as wide as they should, from 3 on as they should; faces do not mind."""
+FIT_SDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +62,26 @@ def expected_floor(probe: NDArray[np.uint8], image: NDArray[np.floating]) -> Exp
     total = count * VARIANCE + float(np.square(ends).sum())
     scale = samples * LEVELS**2
     return ExpectedFloor(total / scale, math.sqrt(count * SQUARE_VARIANCE) / scale, count, samples)
+
+
+def fit_differences(numbers: int, samples: int) -> tuple[float, float]:
+    """Mean and standard deviation of how many samples differ where d numbers were fitted to a picture's N roundings.
+
+    Least squares takes a share h = d / N off every sample's rounding error, uniform in half a level, and moves it by
+    another sample's, of variance h / 12: it lands on the next level if it ends beyond half a level, which has
+    probability 2 (s phi(c / s) - c Phi(-c / s)) with c = h / 2 and s^2 = h / 12. The count's variance is Poisson's and
+    that of s, chi-square of d degrees. An own picture that the certificate missed lies there or below; a near
+    relative's, moved by more, above, though its residual hardly tells.
+    """
+    share = min(1.0, numbers / samples)
+    spread, edge = math.sqrt(share / 12), share / 2
+    ratio = edge / spread
+    density, beyond = math.exp(-(ratio**2) / 2) / math.sqrt(2 * math.pi), math.erfc(ratio / math.sqrt(2)) / 2
+    mean = 2 * samples * (spread * density - edge * beyond)
+    return mean, math.sqrt(mean + mean**2 / (2 * numbers))
+
+
+def most_differences(numbers: int, samples: int) -> float:
+    """In how many samples, at most, the nearest picture to an own one differs: `FIT_SDS` above the mean of a fit."""
+    mean, sd = fit_differences(numbers, samples)
+    return mean + FIT_SDS * sd

@@ -160,6 +160,8 @@ def _attribution_limit(candidate: CandidateFinding) -> float | None:
     """Only the unprocessed limit separates a generator from its clones; a resized probe is not unprocessed."""
     if candidate.state != "inverted" or candidate.calibration is not None or candidate.resized:
         return None
+    if candidate.unlike:  # nearly another's: a clone by a thousandth lies at the floor too
+        return None
     if candidate.uncounted is not None:  # a latent as large as the picture comes close to anything
         return None
     limits = candidate.limits.get(UNPROCESSED)
@@ -256,6 +258,9 @@ def _why_not_denied(c: CandidateFinding, scope: Scope) -> Iterable[str]:
         return
     if c.free:
         yield f"{c.name} {c.free}"
+        return
+    if c.unlike:
+        yield f"{c.name} {c.unlike}"
         return
     if c.free_noise:
         yield (

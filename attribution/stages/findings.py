@@ -109,6 +109,7 @@ class CandidateFinding:
     free: str = ""  # what explains the probe with free inputs beside the latent alone: evidence neither way
     mirrored: bool = False  # `exact` and `residual` are of the probe's mirror image (relaxed scope)
     resized: bool = False  # the probe is not of the generator's size
+    unlike: str = ""  # why a residual at the floor is not an own picture's: more samples differ than a fit leaves
     free_noise: int = 0  # numbers in noise maps beside the latent that change its pictures; they are not searched
     calibration: str | None = None  # why no calibration applies; None if one does
     limits: Mapping[str, ClassLimits] = field(default_factory=dict[str, ClassLimits])  # by class

@@ -20,7 +20,9 @@ from ..generators.noise import free_noise
 from ..generators.protocol import Generator
 from ..inversion import ENGINE_VERSION, RELAXED_VERSION, Inversion, RelaxedInversion, engine_name
 from ..inversion.budget import Budget
+from ..inversion.result import FLOOR_REACHED
 from ..report.document import floors_text
+from ..scoring.floor import most_differences
 from .candidate import Candidate, Pixels, Settings
 from .findings import CandidateFinding, ClassLimits
 from .models import Model
@@ -63,6 +65,7 @@ def judge(
         uncounted=result.guard,
         free=_free_text(result),
         mirrored=mirrored is not None,
+        unlike=_unlike(generator, result),
         resized=changed is not None,
         free_noise=free_noise(generator),
         calibration=problem,
@@ -75,6 +78,17 @@ def judge(
     )
     digests = tuple(document.digest for document in (calibration, processed) if document is not None)
     return Candidate(finding, result, probe, digests, _feature_distance(probe, result, settings), relaxed)
+
+
+def _unlike(generator: Generator, result: Inversion) -> str:
+    """In half a sentence why a residual near the floor is not what an own picture leaves; empty if it is, or far."""
+    most = most_differences(generator.latent.dim, result.samples)
+    if result.floors > FLOOR_REACHED or result.mismatches <= most:
+        return ""
+    return (
+        f"comes to the rounding floor, but {result.mismatches} of {result.samples} samples differ where a fit of "
+        f"{generator.latent.dim} numbers to an own picture leaves at most {most:.0f}: perhaps a near relative's"
+    )
 
 
 def _free_text(result: Inversion) -> str:

@@ -273,6 +273,15 @@ def test_no_combination_denies_without_every_condition() -> None:
 # --- further searches before a denial ---
 
 
+def test_at_the_floor_but_in_too_many_samples_different_is_nobodys() -> None:
+    near = candidate(residual=1.5e-6, again=None, searches=1)
+    assert verdict(near) is Verdict.ATTRIBUTED
+    relative = candidate(residual=1.5e-6, again=None, searches=1, unlike="464 of 12288 samples differ")
+    assert verdict(relative) is Verdict.INCONCLUSIVE
+    assert any("464 of 12288" in reason for reason in decide(relative, RELAXED).reasons)
+    assert verdict(candidate(residual=1.5e-6, exact=True, unlike="")) is Verdict.ATTRIBUTED
+
+
 def test_live_noise_maps_bar_a_denial_and_attribute_nothing() -> None:
     """004 III-D: with other maps such a generator gives other pictures, and only latents were searched."""
     found = decide(candidate(free_noise=10_912), STRICT)

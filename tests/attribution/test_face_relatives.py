@@ -40,8 +40,9 @@ def test_noise_clones_lie_as_far_as_their_name_says_and_draw_another_picture() -
 def test_verdicts_of_the_original_alone() -> None:
     limit = 2 * FLOOR
     assert faces.verdict({"exact": True, "floors": 9.0}, limit) == "exact"
-    assert faces.verdict({"exact": False, "floors": 2.0}, limit) == "attributed"
-    assert faces.verdict({"exact": False, "floors": 2.1}, limit) == "not attributed"
+    assert faces.verdict({"exact": False, "floors": 2.0, "mismatches": 188}, limit) == "attributed"
+    assert faces.verdict({"exact": False, "floors": 1.0, "mismatches": 464}, limit) == "not attributed"
+    assert faces.verdict({"exact": False, "floors": 2.1, "mismatches": 0}, limit) == "not attributed"
 
 
 def test_the_nearer_generator_is_the_answer() -> None:

@@ -13,7 +13,7 @@ from plausible.attribution.generators import Generator, make_generator
 from plausible.attribution.generators.mlp import MLPDecoder
 from plausible.attribution.inversion import invert
 from plausible.attribution.inversion.budget import FLOOR, Budget
-from plausible.attribution.scoring.floor import ExpectedFloor, expected_floor
+from plausible.attribution.scoring.floor import ExpectedFloor, expected_floor, fit_differences, most_differences
 from plausible.schemas.errors import UsageError
 from scipy.stats import chi2
 
@@ -119,3 +119,21 @@ def untrained() -> Generator:
     torch.manual_seed(5)
     config = {"latent": 8, "hidden": [64], "height": 28, "width": 28, "channels": 1, "activation": "sigmoid"}
     return make_generator("other", MLPDecoder(8, [64], (1, 28, 28), "sigmoid"), "mlp-decoder", config, UNIT)
+
+
+def test_a_fit_to_rounding_leaves_so_many_samples_different() -> None:
+    """d numbers fitted by least squares to N uniform roundings, on random linear pictures."""
+    rng = np.random.default_rng(3)
+    numbers, samples = 40, 4000
+    pictures = 100 * rng.standard_normal((20, samples)) / 8 + 128
+    counts: list[int] = []
+    for picture in pictures:
+        columns, _ = np.linalg.qr(rng.standard_normal((samples, numbers)))
+        fitted = picture + columns @ (columns.T @ (np.round(picture) - picture))
+        counts.append(int((np.round(fitted) != np.round(picture)).sum()))
+    mean, sd = fit_differences(numbers, samples)
+    assert np.mean(counts) == pytest.approx(mean, abs=3 * sd / math.sqrt(len(counts)))
+    assert np.std(counts) == pytest.approx(sd, rel=0.5)
+    assert fit_differences(100, 12_288) == pytest.approx((207.5, 20.5), rel=0.02)
+    assert max(counts) < most_differences(numbers, samples)
+    assert 188 < most_differences(100, 12_288) < 464  # an own face that was missed, a clone moved by a thousandth
