@@ -13,7 +13,7 @@ from types import TracebackType
 from ...schemas.attribution import AttributionJob
 from ...schemas.errors import EvidenceError
 from ...schemas.text import parse_digest
-from .lines import Lines
+from ..lines import Lines
 
 
 class Journal:

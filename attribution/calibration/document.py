@@ -26,12 +26,12 @@ from ...schemas import jcs
 from ...schemas.calibration import MAX_BYTES, CalibrationDocument, ClassRows, finite
 from ...schemas.errors import EvidenceError, SetupError, UsageError
 from ...schemas.text import digest_text, format_time, now
-from ..batch.lines import Lines
 from ..generators.folder import CALIBRATIONS, load_model_folder
 from ..inversion import ENGINE_VERSION, RELAXED_VERSION, engine_name
 from ..inversion.budget import FLOOR, Budget
 from ..inversion.encoder import load_encoder
 from ..inversion.network import bfloat16_is_native
+from ..lines import Lines
 from ..scoring import limits
 from ..scoring.likelihood import supported_ratio
 from .classes import RELAXED, STRICT, Pixels, codec

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -43,7 +44,7 @@ class MappingNetwork(nn.Module):
         return w
 
 
-class StyledGenerator(nn.Module):
+class StyledGenerator(nn.Module, ABC):
     """A mapping, the mean style `w_mean` and one noise map a layer; a family adds its synthesis."""
 
     w_mean: Tensor
@@ -83,9 +84,9 @@ class StyledGenerator(nn.Module):
         """Raw pictures [B, C, H, W] of latents [B, latent]."""
         return self.synthesise(self.styles(z), noise)
 
+    @abstractmethod
     def synthesise(self, styles: Sequence[Tensor], noise: Mapping[str, Tensor] | None = None) -> Tensor:
         """Raw pictures of one style [B, style] for each layer, truncated already."""
-        raise NotImplementedError
 
     def styles(self, z: Tensor) -> list[Tensor]:
         """[B, style] for each layer, truncated."""

@@ -20,12 +20,12 @@ from PIL import Image as Pillow
 from plausible.attribution.batch import work
 from plausible.attribution.batch.jobs import Asking, Bounds, Subject, Task, list_pictures
 from plausible.attribution.batch.journal import Journal
-from plausible.attribution.batch.lines import Lines
 from plausible.attribution.batch.local import Processes, cause
 from plausible.attribution.batch.results import NOT_YET, parquet_schema
 from plausible.attribution.batch.run import JOURNAL, RESULTS, TABLE, Summary, attribute_pictures
 from plausible.attribution.calibration.document import calibrate
 from plausible.attribution.inversion.budget import Budget
+from plausible.attribution.lines import Lines
 from plausible.attribution.stages.candidate import Candidate
 from plausible.attribution.stages.findings import CandidateFinding, ClassLimits
 from plausible.attribution.verifier import Options, Verifier

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from ...ledger.storage import flock
-from ...schemas.errors import EvidenceError, SetupError
+from ..ledger.storage import flock
+from ..schemas.errors import EvidenceError, SetupError
 
 MAX_LINE = 1024 * 1024
 
