@@ -13,11 +13,11 @@ from plausible.attribution.generators import fresh, make_generator
 from plausible.schemas.errors import EvidenceError
 
 from benchmarks.attribution import recipe004
-from benchmarks.attribution.training import gans
+from benchmarks.attribution.training import critics, gans
 from benchmarks.attribution.training.health import Health, Judge, classifier, fit
 from benchmarks.attribution.training.steady import Steady, Training
 
-RECIPE = Steady(steps=6, batch=8, renew=3)
+RECIPE = Steady(steps=6, batch=8)
 
 
 def bars(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -32,9 +32,10 @@ def bars(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8
 
 
 def training(seed: int = 1, recipe: Steady = RECIPE) -> Training:
+    pictures, labels = bars(40)
     return Training(
-        "dcgan-mnist", {"latent": 100, "width": 4}, lambda: gans.discriminator("dcgan-mnist"), bars(40)[0][:, None],
-        recipe, seed=seed, low=-1.0,
+        "dcgan-mnist", {"latent": 100, "width": 4}, critics.of_digits, pictures[:, None], recipe, seed=seed, low=-1.0,
+        labels=labels,
     )  # fmt: skip
 
 
@@ -59,6 +60,17 @@ def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(tmp_path: 
     other = training(seed=2)
     other.advance(6)
     assert not torch.equal(weights(whole), weights(other))
+
+
+def test_faces_are_judged_without_labels_and_every_weight_of_the_generator_learns() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (16, 3, 64, 64)).astype(np.uint8)
+    one = Training(
+        "dcgan-64", {"latent": 100, "width": 2}, lambda: critics.of_faces(2), pictures, RECIPE, seed=1, low=-1.0
+    )
+    before = [value.clone() for value in one.module.parameters()]
+    one.advance(1)
+    assert all(not torch.equal(a, b) for a, b in zip(before, one.module.parameters(), strict=True))
+    assert torch.isfinite(one.losses).all()
 
 
 def test_a_checkpoint_of_another_recipe_is_refused_but_more_steps_are_not(tmp_path: Path) -> None:

@@ -17,16 +17,15 @@ import numpy as np
 import torch
 from plausible.attribution.generators import Generator, load_model_folder, save_model_folder
 from plausible.schemas.errors import SetupError
-from torch import nn
 
+from benchmarks.attribution.training import critics
 from benchmarks.attribution.training.steady import Pixels, Steady, Training
 from examples.faces.fetch import CONFIG, SAMPLING, face_generator
 
 CACHE = Path(__file__).resolve().parents[3] / ".cache" / "gans"
-RECIPE = Steady(steps=3000, batch=32, rate=4e-4, critic_rate=4e-4)
+RECIPE = Steady(steps=3000)
 FACES, FACES_SEED = 4096, 7_000_000
 SEED = 1
-CRITIC_WIDTH = 32
 SLICE = 20
 SAVE_SECONDS = 120.0
 LEAST_STEPS = 300
@@ -39,16 +38,6 @@ def faces() -> Pixels:
     return np.ascontiguousarray(np.concatenate(made).transpose(0, 3, 1, 2))
 
 
-def critic() -> nn.Module:
-    """[B, 3, 64, 64] to logits [B]: four strided convolutions and a last one, LeakyReLU 0.2."""
-    layers: list[nn.Module] = []
-    inputs = 3
-    for factor in (1, 2, 4, 8):
-        layers += [nn.Conv2d(inputs, CRITIC_WIDTH * factor, 4, 2, 1), nn.LeakyReLU(0.2)]
-        inputs = CRITIC_WIDTH * factor
-    return nn.Sequential(*layers, nn.Conv2d(inputs, 1, 4), nn.Flatten(0))
-
-
 def checkpoint(seed: int = SEED) -> Path:
     """Where the training is kept."""
     return CACHE / f"sibling-{seed}.pt"
@@ -56,7 +45,9 @@ def checkpoint(seed: int = SEED) -> Path:
 
 def training(seed: int = SEED, data: Pixels | None = None) -> Training:
     """As far as it came; `data` are faces() unless nothing more is trained."""
-    made = Training("dcgan-64", CONFIG, critic, faces() if data is None else data, RECIPE, seed=seed, low=-1.0)
+    made = Training(
+        "dcgan-64", CONFIG, critics.of_faces, faces() if data is None else data, RECIPE, seed=seed, low=-1.0
+    )
     if checkpoint(seed).is_file():
         made.load(checkpoint(seed))
     return made

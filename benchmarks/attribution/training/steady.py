@@ -1,9 +1,10 @@
 """A GAN trained in slices that can be interrupted: 004's MNIST pair and siblings of the face generator, in CPU minutes.
 
-What it does beside the usual loop, so that few steps suffice and nothing collapses: spectral norm in the discriminator
-(Miyato et al. 2018), one-sided label smoothing (Salimans et al. 2016), a running mean of the generator's
-weights (its BatchNorm statistics are taken again for that mean), bfloat16 products where the processor has them. The
-generator's layers stay as published; the discriminator, which is thrown away, may be any.
+What it does beside the usual loop, so that few steps suffice and nothing collapses: a deeper critic with BatchNorm,
+real and generated pictures in batches of their own (Radford et al. 2016); where the pictures have labels, a critic that
+tells the classes too, its log-sum-exp standing for "real" (Salimans et al. 2016, section 5); a running mean of the
+generator's weights (its BatchNorm statistics are taken again for that mean), bfloat16 products where the processor has
+them. The generator's layers stay as published; the critic, which is thrown away, may be any.
 
 Each step's batch, noise and dropout follow (seed, step) alone: an interrupted training goes on as if it had not been.
 """
@@ -25,7 +26,6 @@ from plausible.attribution.inversion.network import bfloat16_is_native
 from plausible.schemas.errors import EvidenceError
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils import parametrizations
 
 Pixels = NDArray[np.uint8]
 STATISTICS_BATCHES = 16
@@ -33,55 +33,42 @@ STATISTICS_BATCHES = 16
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """Constants of a training. `smooth` is the label of real pictures, `mean` the decay of the running mean."""
+    """Constants of a training. `mean` is the decay of the running mean."""
 
     steps: int
-    batch: int = 64
-    rate: float = 2e-4
+    batch: int = 32
+    rate: float = 5e-4
     critic_rate: float = 2e-4
     beta1: float = 0.5
-    smooth: float = 0.9
     mean: float = 0.998
     latent: int = 100
-    renew: int | None = None
-    """The step at which a fresh discriminator takes over, its last layer free; until then that is normed too."""
-
-
-def normed(network: nn.Module, last: bool) -> nn.Module:
-    """The network with a spectral norm on every convolution and linear layer, the `last` one included or not.
-
-    With one there too nothing collapses, but the logits of so shallow a network stay near 0 and teach ever less.
-    """
-    weighted = [layer for layer in network.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
-    for layer in weighted if last else weighted[:-1]:
-        parametrizations.spectral_norm(layer)
-    return network
 
 
 class Training:
-    """Generator, discriminator, their Adams and the running mean at one step; `data` is uint8 [N, C, H, W]."""
+    """Generator, critic, their Adams and the running mean at one step; `data` is uint8 [N, C, H, W].
+
+    The critic gives logits [B], or [B, classes] where `labels` [N] are given.
+    """
 
     def __init__(
         self, architecture: str, config: Mapping[str, Any], critic: Callable[[], nn.Module], data: Pixels,
-        recipe: Steady, *, seed: int, low: float,
+        recipe: Steady, *, seed: int, low: float, labels: NDArray[np.integer] | None = None,
     ) -> None:  # fmt: skip
         self.recipe, self.seed, self.step, self.seconds = recipe, seed, 0, 0.0
         self.data, self.low = torch.from_numpy(data), low
-        self._new = critic
+        self._labels = None if labels is None else torch.from_numpy(labels.astype(np.int64))
         self.module = fresh(architecture, dict(config), seed).requires_grad_(True).train()
         self.average = copy.deepcopy(self.module).requires_grad_(False)
-        self.adams = [torch.optim.Adam(self.module.parameters(), lr=recipe.rate, betas=(recipe.beta1, 0.999))]
-        self._begin(seed, last=recipe.renew is not None)
-        self.losses = torch.zeros(2)
-        self._reduced = bfloat16_is_native(torch.device("cpu"))
-
-    def _begin(self, seed: int, last: bool) -> None:
-        """A fresh discriminator and its Adam."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.critic = normed(self._new(), last).train()
-        rate, betas = self.recipe.critic_rate, (self.recipe.beta1, 0.999)
-        self.adams = [self.adams[0], torch.optim.Adam(self.critic.parameters(), lr=rate, betas=betas)]
+            self.critic = critic().train()
+        betas = (recipe.beta1, 0.999)
+        self.adams = [
+            torch.optim.Adam(self.module.parameters(), lr=recipe.rate, betas=betas),
+            torch.optim.Adam(self.critic.parameters(), lr=recipe.critic_rate, betas=betas),
+        ]
+        self.losses = torch.zeros(2)
+        self._reduced = bfloat16_is_native(torch.device("cpu"))
 
     def advance(self, steps: int, until: float | None = None) -> None:
         """At most so many steps more, none beyond the recipe's, none after `until` (time.monotonic())."""
@@ -89,8 +76,6 @@ class Training:
         for _ in range(min(steps, self.recipe.steps - self.step)):
             if until is not None and time.monotonic() > until:
                 break
-            if self.step == self.recipe.renew:
-                self._begin(self.seed + 1, last=False)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed((self.seed << 32) + self.step)
                 self._advance()
@@ -107,18 +92,18 @@ class Training:
         rows = torch.randint(len(self.data), (recipe.batch,))
         real = self.data[rows].float() / 255 * (1 - self.low) + self.low
         noise = torch.randn(recipe.batch, recipe.latent)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._reduced):
-            made = self.module(noise)
-            told = self.critic(torch.cat([real, made.detach().float()]))
-        truth = torch.cat([torch.full((recipe.batch,), recipe.smooth), torch.zeros(recipe.batch)])
-        loss = functional.binary_cross_entropy_with_logits(told.float(), truth)
+        made = self._reduce(self.module, noise)
+        told = self._reduce(self.critic, real)
+        loss = functional.softplus(-self._real(told)).mean()
+        loss = loss + functional.softplus(self._real(self._reduce(self.critic, made.detach()))).mean()
+        if self._labels is not None:
+            loss = loss + functional.cross_entropy(told, self._labels[rows])
         self.adams[1].zero_grad()
         loss.backward()
         self.adams[1].step()
         self.critic.requires_grad_(False)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._reduced):
-            fooled = self.critic(made)
-        own = functional.softplus(-fooled.float()).mean()
+        fooled = self._reduce(self.critic, made)
+        own = functional.softplus(-self._real(fooled)).mean()
         self.adams[0].zero_grad()
         own.backward()
         self.adams[0].step()
@@ -128,6 +113,15 @@ class Training:
             for mean, value in zip(self.average.parameters(), self.module.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
             self.losses = self.losses.lerp(torch.stack([own.detach(), loss.detach()]), 0.01)
+
+    def _reduce(self, network: nn.Module, given: Tensor) -> Tensor:
+        """What the network makes of it, float32, its products in bfloat16 where those are native."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._reduced):
+            return network(given).float()
+
+    def _real(self, told: Tensor) -> Tensor:
+        """[B] logits of "real" of what the critic told."""
+        return told if self._labels is None else told.logsumexp(1)
 
     @torch.no_grad()
     def result(self) -> nn.Module:
@@ -160,16 +154,9 @@ class Training:
         kept = {key: value for key, value in state["recipe"].items() if key != "steps"}
         if (kept, state["seed"]) != (asked, self.seed):
             raise EvidenceError(f"{path} was trained by another recipe or seed: delete it to begin again")
-        if self.recipe.renew is not None and state["step"] > self.recipe.renew:
-            self._begin(self.seed + 1, last=False)
         self.module.load_state_dict(state["module"])
         self.critic.load_state_dict(state["critic"])
         self.average.load_state_dict(state["average"])
         for adam, kept_adam in zip(self.adams, state["adams"], strict=True):
             adam.load_state_dict(kept_adam)
         self.step, self.seconds, self.losses = state["step"], state["seconds"], state["losses"]
-
-
-def digits(value: Pixels) -> Tensor:
-    """float32 [N, 1, 28, 28] on [0, 1] of uint8 [N, 28, 28] or [N, 28, 28, 1]."""
-    return torch.from_numpy(value.reshape(len(value), 1, 28, 28)).float() / 255
