@@ -37,7 +37,7 @@ from .network import Network
 from .noise import coarse_power, noise_level
 from .result import FLOOR_GOAL
 
-TRANSFORM_VERSION = "1"
+TRANSFORM_VERSION = "2"
 """Changes whenever the same arguments may give another residual."""
 COARSE = ((0.97, 0.0), (0.97, 2.5), (0.97, -2.5), (0.92, 0.0))
 """(zoom, degrees) of the starting transforms, dealt out to the starts in turn."""
@@ -46,8 +46,10 @@ EXPLAINED = 0.02
 NEAR = 400 * FLOOR
 """A candidate that leaves less than this share of the variance, and less than this mean squared error, has explained
 the probe; so has one that leaves no more than that above the noise, if what it leaves is white."""
-WHITE_POWER = 1.2
-"""Coarse power (noise.py) up to which a residual is white."""
+WHITE_POWER = 1.35
+"""Coarse power (noise.py) up to which a residual is white: wherever looked at, a wrong latent's was 1.5 and more."""
+NOISE_ERROR = 1.05
+"""The noise is taken as so many times its estimate, which clipped samples make too small."""
 NOISE_PRIOR = 1.0
 """Samples of independent noise count each for itself; the budget's `lm_prior` is for errors that go together."""
 NOISE_JACOBIANS = 6
@@ -115,7 +117,7 @@ class _Work:
     @property
     def goal(self) -> float:
         """No run that leaves more has explained the probe."""
-        return self.near + self.noise
+        return self.near + NOISE_ERROR * self.noise
 
     def goes_on(self, run: lm.Run, network: AffineNetwork, iterations: int, *, goal: float, prior: float) -> None:
         """At most `iterations` Jacobians more."""

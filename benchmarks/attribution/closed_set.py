@@ -6,7 +6,6 @@ picture of one is nearly a picture of the others: a harder choice than 004's.
     faces     the original (examples/faces/fetch.py)
     tuned     fine-tuned for 240 steps (examples/faces/clone.py)
     shaken    every weight multiplied by 1 + 0.03 N(0, 1) (relatives.py)
-    sibling   trained apart (training/sibling.py); only where that was done
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from plausible.attribution.generators import Generator, load_model_folder, save_
 
 from benchmarks.attribution.relatives import noisy
 from benchmarks.attribution.sources import CLONE_SEED
-from benchmarks.attribution.training import sibling
 from examples.faces.clone import STEPS, clone_generator
 from examples.faces.fetch import CACHE, CONFIG, SAMPLING, face_generator
 
@@ -35,11 +33,8 @@ def shaken(folder: Path, original: Generator) -> Generator:
 def closed_set() -> dict[str, Generator]:
     """Name to generator."""
     faces = face_generator()
-    found = {
+    return {
         "faces": faces,
         "tuned": clone_generator(CACHE / f"clone-{CLONE_SEED}-{STEPS}", CLONE_SEED, faces),
         "shaken": shaken(CACHE / f"shaken-{SEED}-{SHARE:g}", faces),
     }
-    if sibling.trained():
-        found["sibling"] = sibling.generator()
-    return found

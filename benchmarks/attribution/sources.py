@@ -2,7 +2,7 @@
 
 own faces       seeds 1..50 (faces.py), 51..100 (classes.py); calibrations draw theirs from 1,000,000 on
 clone's faces   seeds 1..20 (faces.py; of two clones), 1001.. (calibration; of the nearer clone)
-manipulated     seeds 41001.. of the original, 42001.. of the tuned clone, 43001.. of the shaken, 44001.. sibling
+manipulated     seeds 41001.. of the original, 42001.. of the tuned clone, 43001.. of the shaken
 experiments     own faces from 10,000 on (faces), relatives' from 20,001 (others), from 30,000 (R1, R2)
 emoji, digits   the even ones of benchmarks/data.py (faces.py), the odd ones (calibration)
 """
@@ -23,7 +23,6 @@ from examples.faces.fetch import CACHE
 CLONE_SEED = 1
 MANIPULATED_SEEDS: Mapping[str, range] = {
     "faces": range(41_001, 42_000), "tuned": range(42_001, 43_000), "shaken": range(43_001, 44_000),
-    "sibling": range(44_001, 45_000),
 }  # fmt: skip
 """Of the relatives' pictures (closed_set.py) that R5 manipulates."""
 
