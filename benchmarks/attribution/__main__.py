@@ -82,8 +82,10 @@ def _run(experiment: Experiment, options: argparse.Namespace, *, alone: bool) ->
     rows = Rows(target.with_suffix(".jsonl"), experiment.header(settings), fresh=options.fresh)
     if rows.resumed:
         stderr(f"{experiment.name}: {rows.resumed} rows are kept from an earlier run")
-    settings = dataclasses.replace(settings, rows=rows)
-    document, outcome = execute(experiment, settings)
+    try:
+        document, outcome = execute(experiment, dataclasses.replace(settings, rows=rows))
+    finally:
+        rows.close()
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(target.name + ".new")
     temporary.write_text(dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plausible.attribution.lines import Lines
 from plausible.schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,30 +73,29 @@ class Outcome:
 class Rows:
     """Rows kept in a JSON-Lines file under a header; without a path in memory only.
 
-    A file with another header is begun anew. A torn last line is dropped, and its row made again.
+    A file with another header is begun anew. A torn last line is dropped, and its row made again. Until `close` no
+    other process can write the same file (`SetupError`).
     """
 
     def __init__(self, path: Path | None = None, header: dict[str, Any] | None = None, *, fresh: bool = False) -> None:
         self.path = path
         self.kept: dict[str, Any] = {}
-        self.resumed = 0
-        """Rows that an earlier run had made."""
         self.seconds = 0.0
         """Wall time that all rows took to make, in whichever run."""
-        if path is None:
-            return
-        first = dumps(header or {})
-        lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() and not fresh else []
-        whole = lines[1:-1] if lines[:1] == [first] else []
-        for line in whole:
-            entry = json.loads(line)
-            self.kept[entry["key"]] = entry["row"]
-            self.seconds += entry["seconds"]
+        self._lines = None if path is None else Lines(path)
+        if self._lines is not None:
+            first = _line(header or {})
+            whole = [line for _, line in self._lines]
+            if fresh or whole[:1] != [first]:
+                self._lines.clear()
+                self._lines.append(first)
+                whole = []
+            for line in whole[1:]:
+                entry = json.loads(line)
+                self.kept[entry["key"]] = entry["row"]
+                self.seconds += entry["seconds"]
         self.resumed = len(self.kept)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".new")
-        temporary.write_text("\n".join([first, *whole, ""]), encoding="utf-8")
-        temporary.replace(path)
+        """Rows that an earlier run had made."""
 
     def __contains__(self, key: str) -> bool:
         return key in self.kept
@@ -105,15 +105,21 @@ class Rows:
 
     def add(self, key: str, row: Any, seconds: float = 0.0) -> Any:
         """Keep a row on the disk; it comes back as JSON gives it back, so that a resumed run sees the same."""
-        line = dumps({"key": key, "row": row, "seconds": round(seconds, 6)})
-        if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(line + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
+        line = _line({"key": key, "row": row, "seconds": round(seconds, 6)})
+        if self._lines is not None:
+            self._lines.append(line)
         self.kept[key] = json.loads(line)["row"]
         self.seconds += seconds
         return self.kept[key]
+
+    def close(self) -> None:
+        """Let another process write."""
+        if self._lines is not None:
+            self._lines.close()
+
+
+def _line(value: Any) -> bytes:
+    return f"{dumps(value)}\n".encode()
 
 
 def _silent(_: str) -> None:
