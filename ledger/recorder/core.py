@@ -43,7 +43,7 @@ from .capture import ARGUMENT, Stream, encode_state
 from .environment import environment
 from .frozen import FrozenTensor, freeze, tensor_bytes
 from .outputs import Picture, Rounding, pictures
-from .values import freeze_input, record_arguments, record_inputs, record_value
+from .values import freeze_named, record_arguments, record_inputs, record_value
 
 if TYPE_CHECKING:
     from ..ledger import Ledger
@@ -391,7 +391,10 @@ class Recorder:
 
 def freeze_inputs(inputs: Mapping[str, Any] | None) -> dict[str, tuple[Any, Grade]] | None:
     """Named style or noise inputs given by the caller."""
-    return {name: (freeze_input(value), "captured") for name, value in inputs.items()} if inputs else None
+    named: dict[str, tuple[Any, Grade]] = {}
+    for name, value in (inputs or {}).items():
+        named |= freeze_named(name, value, "captured")
+    return named or None
 
 
 def latent_value(

@@ -63,6 +63,16 @@ def freeze_input(value: Any) -> Any:
     return frozen
 
 
+def freeze_named(name: str, value: Any, grade: Grade) -> dict[str, tuple[Any, Grade]]:
+    """A named input as it is now; of a mapping that holds arrays each item for itself, as "name.key"."""
+    if not isinstance(value, Mapping) or not any(isinstance(freeze(item), FrozenTensor) for item in value.values()):
+        return {name: (freeze_input(value), grade)}
+    named: dict[str, tuple[Any, Grade]] = {}
+    for key, item in value.items():
+        named |= freeze_named(f"{name}.{key}", item, grade)
+    return named
+
+
 def record_inputs(frozen: Mapping[str, tuple[Any, Grade]] | None) -> dict[str, Input] | None:
     """Frozen style or noise inputs with their grades: arrays with their bytes, everything else in recorded form."""
     if not frozen:

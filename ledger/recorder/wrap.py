@@ -32,7 +32,7 @@ from .latents import LatentInput, latent_input, pool_of
 from .outputs import pictures
 from .pool import LatentPool
 from .target import Parameters, guarded_by, is_callable_object, module_of, name_of, signature_of
-from .values import freeze_input
+from .values import freeze_named
 from .weights import WeightsGuard
 
 STYLE_NAMES = frozenset(
@@ -240,9 +240,9 @@ class RecordedCall:
         drawn = committed.frozen if committed else {}
         for name, value in arguments.items():
             if value is not None and (name in self.style or name in STYLE_NAMES):
-                style[name] = freeze_input(value), self._style_grade(name, value)
+                style |= freeze_named(name, value, self._style_grade(name, value))
             elif value is not None and name in self.noise:
-                noise[name] = freeze_input(value), "captured"
+                noise |= freeze_named(name, value, "captured")
             else:
                 # arrays are taken over now: the call may change them in place
                 others[name] = drawn[name] if name in drawn else freeze(value)

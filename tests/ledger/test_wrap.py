@@ -447,6 +447,29 @@ def test_arguments_are_those_before_the_call_and_outputs_those_after_it(ledger: 
         assert record.call.arguments["seen"]["tensor"]["sha256"] == f"sha256:{digest}"  # type: ignore[index,call-overload]
 
 
+def test_maps_given_in_one_mapping_are_kept_each_with_its_values(ledger: Ledger) -> None:
+    maps = {"noise_0": torch.randn(4, 4), "noise_1": torch.randn(1, 8, 8)}
+
+    def render(noise: Any) -> Tensor:
+        made = torch.full((1, 3, 16, 16), float(noise["noise_0"].mean().tanh()))
+        noise["noise_0"].zero_()
+        return made
+
+    was = maps["noise_0"].clone()
+    ledger.wrap(render, model="decoder", noise=["noise"])(maps)
+    ledger.wrap(lambda noise: torch.zeros(1, 3, 16, 16), model="decoder", noise=["noise"])({"scale": 2, "seed": "a"})
+    kept, plain = (record.noise or {} for record in recorded(ledger))
+    assert sorted(kept) == ["noise.noise_0", "noise.noise_1"]
+    tensor = kept["noise.noise_0"].tensor
+    assert tensor is not None
+    assert tensor.shape == (4, 4)
+    assert unb64(tensor.values or "", "values") == was.numpy().tobytes()
+    assert list(plain) == ["noise"], "a mapping without arrays is one value"
+    with ledger.generation(model="decoder", noise={"layers": maps}) as block:
+        block.output(torch.zeros(1, 3, 16, 16))
+    assert sorted(recorded(ledger)[-1].noise or {}) == ["layers.noise_0", "layers.noise_1"]
+
+
 def test_threads_record_each_their_own(ledger: Ledger, decoder: Decoder) -> None:
     wrapped = ledger.wrap(decoder, model="decoder", latent="z")
     results: dict[int, Tensor] = {}
