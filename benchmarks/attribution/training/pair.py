@@ -27,7 +27,7 @@ from benchmarks.data import more_mnist
 
 CACHE = Path(__file__).resolve().parents[3] / ".cache" / "gans"
 FAMILIES: tuple[Family, ...] = ("brownlee-mnist", "dcgan-mnist")
-STEADY = Steady(steps=2000)
+STEADY = Steady(steps=3000)
 SLICE = 50
 SAVE_SECONDS = 120.0
 SEED = 1
