@@ -10,12 +10,9 @@ uses.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from collections.abc import Generator as Yields
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...schemas.errors import UsageError
 from ..distances.images import L2, Distance
 from ..generators.protocol import Generator
 from ..scoring.floor import expected_floor
@@ -38,6 +34,7 @@ from .large import invert_large
 from .method import Method, method_of
 from .network import Network
 from .perceptron import Perceptron, is_fully_connected
+from .preparation import checked, settings, start_generator, time_guard
 from .result import FLOOR_GOAL, FLOOR_REACHED, Diagnostics, Inversion, Progress, Stopped
 
 POOL_ROUNDS = 2
@@ -68,29 +65,6 @@ class _Candidate:
     seconds: dict[str, float] = field(default_factory=lambda: {"adam": 0.0, "lm": 0.0, "exact": 0.0})
 
 
-@contextmanager
-def settings(count: int | None) -> Yields[None, None, None]:
-    """Threads and arithmetic of an inversion, put back afterwards."""
-    before, matmul, convolution = (
-        torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    )  # fmt: skip
-    if count is not None:
-        torch.set_num_threads(count)
-    # TF32 keeps ten bits: its error alone is above the rounding floor
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, convolution
-
-
-def start_generator(seed: int, digest: str) -> torch.Generator:
-    """The source of random starts for one probe and generator: independent of which other candidates there are."""
-    material = hashlib.sha256(f"plausible.starts/1\n{seed}\n{digest}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(material[:8], "big") >> 1)
-
-
 def invert(
     probe: NDArray[np.uint8],
     generators: Sequence[Generator],
@@ -114,17 +88,8 @@ def invert(
     not a generator's: the caller resizes, and says how.
     """
     distance = distance or L2()
-    pixels = np.array(probe, order="C")  # a copy: read-only arrays cannot become tensors
-    if pixels.dtype != np.uint8 or pixels.ndim != 3:
-        raise UsageError("a probe is uint8 [height, width, channels]")
-    for generator in generators:
-        size = (generator.output.height, generator.output.width, generator.output.channels)
-        if pixels.shape != size:
-            raise UsageError(f"the probe is {pixels.shape}, generator {generator.name!r} makes {size}: resize it first")
-    began = time.monotonic()
-
-    def expired() -> bool:
-        return budget.seconds is not None and time.monotonic() - began > budget.seconds
+    pixels = checked(probe, generators)
+    expired = time_guard(budget)
 
     methods = [method or method_of(generator) for generator in generators]
     with settings(threads):

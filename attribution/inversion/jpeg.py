@@ -28,10 +28,10 @@ from . import lm
 from .adam import Pool, advance
 from .budget import Budget
 from .closed_form import closed_form
-from .engine import settings, start_generator
 from .jpeg_rows import Ended, descend
 from .network import Network
 from .perceptron import Perceptron
+from .preparation import settings, start_generator, time_guard
 
 JPEG_DISTANCE = "jpeg:1"
 """Name of this distance and version of this search: what a calibration of it is keyed by."""
@@ -214,11 +214,8 @@ class _Coordinates:
 def _one(problem: _Problem, budget: Budget, seed: int, given: Tensor | None, search: bool) -> JpegInversion:
     """Given starts, then pools of random ones, until one explains the file or the rounds are over."""
     began = time.monotonic()
+    expired = time_guard(budget)
     network, latent = problem.network, problem.network.generator.latent
-
-    def expired() -> bool:
-        return budget.seconds is not None and time.monotonic() - began > budget.seconds
-
     rng = start_generator(seed, network.generator.digest)
     best = torch.zeros(network.dim, device=network.device)
     best_loss, starts, iterations = float("inf"), 0, 0

@@ -14,7 +14,6 @@ and descends from the `lm_starts` best.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -30,11 +29,12 @@ from .batched import Model, bounds, descend
 from .boxed import certify_boxed
 from .budget import FLOOR, Budget
 from .closed_form import closed_form
-from .engine import AGREEING_STARTS, AGREEMENT_PICTURE, AGREEMENT_RATIO, settings, start_generator
+from .engine import AGREEING_STARTS, AGREEMENT_PICTURE, AGREEMENT_RATIO
 from .exact import certify, guard
 from .general import model_of
 from .network import Network
 from .perceptron import Perceptron
+from .preparation import settings, start_generator, time_guard
 from .result import FLOOR_REACHED
 
 MANY_VERSION = "many1"
@@ -188,10 +188,7 @@ def invert_many(
             raise UsageError(f"the probes are {pixels.shape[1:]}, generator {generator.name!r} makes {size}")
         if 4 * generator.latent.dim**2 * len(pixels) > 1 << 32:
             raise UsageError(f"the latent of {generator.name!r} is too long for dense batches: use invert")
-    began = time.monotonic()
-
-    def expired() -> bool:
-        return budget.seconds is not None and time.monotonic() - began > budget.seconds
+    expired = time_guard(budget)
 
     with settings(threads):
         targets = torch.from_numpy(pixels).permute(0, 3, 1, 2).flatten(1).to(device, torch.float32) / 255

@@ -23,13 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...schemas.errors import UsageError
 from ..generators.protocol import Generator
 from . import lm
 from .adam import Pool, advance
 from .budget import FLOOR, Budget
-from .engine import AGREEMENT_PICTURE, AGREEMENT_RATIO, settings, start_generator
+from .engine import AGREEMENT_PICTURE, AGREEMENT_RATIO
 from .network import Network
+from .preparation import checked, settings, start_generator, time_guard
 from .result import FLOOR_GOAL
 from .warp import WarpedNetwork, start, warp
 
@@ -173,17 +173,8 @@ def invert_relaxed(
     not depend on the others. The budget's starts are drawn for each orientation; `progress` is called after each run.
     `UsageError` if the probe's size is not a generator's.
     """
-    pixels = np.array(probe, order="C")
-    if pixels.dtype != np.uint8 or pixels.ndim != 3:
-        raise UsageError("a probe is uint8 [height, width, channels]")
-    for generator in generators:
-        size = (generator.output.height, generator.output.width, generator.output.channels)
-        if pixels.shape != size:
-            raise UsageError(f"the probe is {pixels.shape}, generator {generator.name!r} makes {size}: resize it first")
-    began = time.monotonic()
-
-    def expired() -> bool:
-        return budget.seconds is not None and time.monotonic() - began > budget.seconds
+    pixels = checked(probe, generators)
+    expired = time_guard(budget)
 
     with settings(threads):
         return [_invert(pixels, generator, budget, seed, device, expired, progress) for generator in generators]

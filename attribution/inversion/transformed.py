@@ -31,10 +31,10 @@ from .adam import Pool, advance
 from .affine import AffineNetwork, Freedom
 from .budget import FLOOR, Budget
 from .change import Stopped, Transform, TransformedInversion
-from .engine import settings, start_generator
 from .exact import whiteness
 from .network import Network
 from .noise import coarse_power, noise_level
+from .preparation import checked, settings, start_generator, time_guard
 from .result import FLOOR_GOAL
 
 TRANSFORM_VERSION = "2"
@@ -147,19 +147,10 @@ def invert_transformed(
     each other to starts, so a result depends on the others too. `UsageError` if the probe's size is not a generator's
     or a generator's Jacobian is too large.
     """
-    pixels = np.array(probe, order="C")
-    if pixels.dtype != np.uint8 or pixels.ndim != 3:
-        raise UsageError("a probe is uint8 [height, width, channels]")
-    for generator in generators:
-        size = (generator.output.height, generator.output.width, generator.output.channels)
-        if pixels.shape != size:
-            raise UsageError(f"the probe is {pixels.shape}, generator {generator.name!r} makes {size}: resize it first")
+    pixels = checked(probe, generators)
     if not budget.lm_starts:
         raise UsageError("a transform is searched by Levenberg-Marquardt: the budget must polish at least one start")
-    began = time.monotonic()
-
-    def expired() -> bool:
-        return budget.seconds is not None and time.monotonic() - began > budget.seconds
+    expired = time_guard(budget)
 
     noise = (noise_level(pixels) / 255) ** 2
     variance = float((pixels / 255).reshape(-1, pixels.shape[2]).var(0).mean())

@@ -20,8 +20,8 @@ from plausible.attribution.calibration.measure import own_picture
 from plausible.attribution.generators import Generator, fresh, make_generator
 from plausible.attribution.inversion import invert, lm
 from plausible.attribution.inversion.budget import FLOOR, Budget
-from plausible.attribution.inversion.engine import start_generator
 from plausible.attribution.inversion.network import Network
+from plausible.attribution.inversion.preparation import start_generator
 from plausible.attribution.scoring.roc import rate
 
 from benchmarks.attribution.experiments.frame import Experiment, Outcome, Settings, Table
