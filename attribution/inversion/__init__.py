@@ -26,11 +26,14 @@ general      any other generator in the same interface
 boxed        the certificate for latents in a box
 
 jpeg         invert_jpeg(): against the coefficients of a JPEG file
+coefficients  confirm_file(): could a JPEG file have been written from a picture of the generator?
 jpeg_rows    its Levenberg-Marquardt on many small problems at once
 """
 
 from .affine import Freedom
 from .change import Transform, TransformedInversion
+from .coefficients import COEFFICIENTS_METHOD, confirm_file
+from .confirmation import Confirmation
 from .engine import invert
 from .jpeg import JPEG_DISTANCE, JpegInversion, invert_jpeg, invert_jpegs
 from .many import MANY_VERSION, MLP_BUDGET, Inversions, invert_many
@@ -44,6 +47,7 @@ RELAXED_VERSION = "2+geometry3"
 """The same of `invert_relaxed`: the key of the processed classes' calibrations."""
 
 __all__ = [
+    "COEFFICIENTS_METHOD",
     "ENGINE_VERSION",
     "JPEG_DISTANCE",
     "LARGE_VERSION",
@@ -52,6 +56,7 @@ __all__ = [
     "RELAXED_VERSION",
     "TRANSFORM_VERSION",
     "Change",
+    "Confirmation",
     "Diagnostics",
     "FreeMatch",
     "Freedom",
@@ -63,6 +68,7 @@ __all__ = [
     "RelaxedInversion",
     "Transform",
     "TransformedInversion",
+    "confirm_file",
     "engine_name",
     "invert",
     "invert_jpeg",

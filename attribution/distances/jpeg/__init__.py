@@ -4,4 +4,5 @@ file       read_jpeg(): a baseline file's coefficients, strictly
 scan       its entropy-coded part
 forward    from a picture to the coefficients that an encoder would round, differentiable
 residual   least squares and the dead zone of a file's coefficients
+likelihood how probable they are for a picture, and a test of fit
 """

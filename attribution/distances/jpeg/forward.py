@@ -97,11 +97,14 @@ class Forward:
     def _blocks(self, plane: Tensor, index: int, component: Component) -> Tensor:
         rows, columns = component.coefficients.shape[:2]
         down, across = component.step_y, component.step_x
-        high, wide = 8 * rows * down - plane.shape[1], 8 * columns * across - plane.shape[2]
+        # as libjpeg does: to the right the picture's last column is repeated, downwards the component's last row
+        wide, high = 8 * columns * across - plane.shape[2], -plane.shape[1] % down
         if high or wide:
             plane = functional.pad(plane[:, None], (0, wide, 0, high), mode="replicate")[:, 0]
         if down > 1 or across > 1:
             plane = functional.avg_pool2d(plane[:, None], (down, across))[:, 0]
+        if plane.shape[1] < 8 * rows:
+            plane = functional.pad(plane[:, None], (0, 0, 0, 8 * rows - plane.shape[1]), mode="replicate")[:, 0]
         blocks = plane.reshape(-1, rows, 8, columns, 8).permute(0, 1, 3, 2, 4)
         return ((self._dct @ blocks @ self._dct.T) * self._scale[index]).flatten(1)
 
