@@ -25,6 +25,8 @@ perceptron   fully connected generators as matrices    closed_form   their start
 general      any other generator in the same interface
 boxed        the certificate for latents in a box
 
+confirmation  what confirming by the very chain found    chain/  confirm_chain(): changes of geometry, Pillow's own
+
 jpeg         invert_jpeg(): against the coefficients of a JPEG file
 coefficients  confirm_file(): could a JPEG file have been written from a picture of the generator?
 jpeg_rows    its Levenberg-Marquardt on many small problems at once

@@ -37,6 +37,8 @@ class Confirmation:
     z: NDArray[np.float64] = field(repr=False)
     exact: bool = False
     """No difference at all, with a latent that counts: at most a quarter of the samples, and near the prior."""
+    uncounted: str | None = None
+    """Why the latent counts for nothing, whatever the statistic; None if it counts."""
 
     def __str__(self) -> str:
         return f"{self.change}: {self.statistic:.3f} times what its roundings leave, " + (
