@@ -29,7 +29,7 @@ from examples.faces.fetch import CACHE, face_generator
 Pixels = NDArray[np.uint8]
 NOISE = (0.001, 0.003, 0.01, 0.03)
 COUNTS = {"sibling": 60, "clone": 60, "near clone": 60, "emoji": 50, "digits": 50}
-EACH_NOISE = 55
+EACH_NOISE = 60
 FIRST_SEED = 20_001
 """Latents of relatives' pictures: apart from those of the calibration, faces.py and classes.py."""
 
