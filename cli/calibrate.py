@@ -102,13 +102,15 @@ def _inversion(
     force: bool,
 ) -> None:
     from ..attribution.calibration.classes import RELAXED
+    from ..attribution.calibration.document import METHODS
     from ..attribution.calibration.document import calibrate as measure
     from ..attribution.calibration.measure import Row
 
     others = [n for path in negatives for n in _pictures(path, generator, derivative=False)]
     others += [n for path in clones for n in _pictures(path, generator, derivative=True)]
     chosen = classes or RELAXED
-    with output.progress("calibrating", len(chosen) * (own + len(others))) as advance:
+    confirmed = [name for name in chosen if any(name in possible for possible in METHODS.values())]
+    with output.progress("calibrating", (len(chosen) + len(confirmed)) * (own + len(others))) as advance:
         before = 0
 
         def progress(done: int, _total: int, row: Row) -> None:
@@ -127,6 +129,8 @@ def _inversion(
             device=str(settings.get("device", device)),
             progress=progress,
             encoder=encoder,
+            confirmed=confirmed,
+            relatives=others,
         )
     strength.show(found, folder.name, plot, force=force)
     output.note(f"inversion calibrations are in {folder / 'calibrations'}")

@@ -35,8 +35,9 @@ def strength(
 
     Show what a model's calibrations support: for each class its limits, its failures, and how strong evidence can be.
 
-    Limits are in floors of 8-bit rounding. Cllr is the cost of the likelihood ratios in bits, each measured picture
-    judged by the others: 0 is perfect, 1 is what no evidence costs. No verdict gives a ratio outside "within".
+    Limits are in floors of 8-bit rounding; those of a confirmation in what its roundings leave. Cllr is the cost of
+    the likelihood ratios in bits, each measured picture judged by the others: 0 is perfect, 1 is what no evidence
+    costs. No verdict gives a ratio outside "within".
 
     Python: plausible.attribution.calibration.quality.quality
     """
@@ -71,27 +72,27 @@ def show(found: Sequence[Calibration], name: str, plot: Path | None, *, as_json:
             {"calibrations": [_plain(document, classes) for document, classes in judged]},
         )
     else:
-        output.table(HEADER, [_row(one) for _, classes in judged for one in classes])
+        output.table(HEADER, [_row(one, document.confirms) for document, classes in judged for one in classes])
         for document in found:
             output.note(f"inversion {document.engine}, {document.time[:10]}: {document.digest}")
     if plot is not None:
         from ..attribution.report.strength import chart
 
-        for _, classes in judged:
-            for one in classes:
+        for document, classes in judged:
+            for one in classes if not document.confirms else ():
                 target = plot / f"{one.limits.class_name}.svg"
                 output.write_file(target, chart(one, f"{name}, class {one.limits.class_name}"), force=force)
                 output.note(f"wrote {target}")
 
 
-def _row(one: Quality) -> tuple[object, ...]:
+def _row(one: Quality, confirms: bool) -> tuple[object, ...]:
     limits, ratios = one.limits, one.ratios
     return (
-        limits.class_name,
+        f"{limits.class_name}, confirmed" if confirms else limits.class_name,
         limits.n,
         limits.negatives,
-        _floors(limits.denial),
-        _floors(limits.attribution),
+        _statistic(limits.denial) if confirms else _floors(limits.denial),
+        _statistic(limits.attribution) if confirms else _floors(limits.attribution),
         limits.failures,
         f"{100 * limits.failure_bound:.1f} %",
         "-" if one.area is None else f"{one.area.value:.4f}",
@@ -104,6 +105,10 @@ def _floors(value: float | None) -> str:
     from ..attribution.inversion.budget import FLOOR
 
     return "none" if value is None else f"{value / FLOOR:,.1f}"
+
+
+def _statistic(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _plain(document: Calibration, classes: Sequence[Quality]) -> dict[str, Any]:

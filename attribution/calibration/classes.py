@@ -66,13 +66,22 @@ def to_native(pixels: Pixels, height: int, width: int) -> Pixels:
     return pixels if pixels.shape[:2] == (height, width) else resize(pixels, height, width, NATIVE_FILTER)
 
 
-def jpeg(pixels: Pixels, quality: int) -> Pixels:
-    """Encoded with Pillow's default 4:2:0 chroma and decoded again."""
+def jpeg_file(pixels: Pixels, quality: int) -> bytes:
+    """The file that Pillow writes, with its default 4:2:0 chroma."""
     buffer = io.BytesIO()
     _picture(pixels).save(buffer, "JPEG", quality=quality)
-    buffer.seek(0)
-    with Image.open(buffer) as picture:
+    return buffer.getvalue()
+
+
+def decoded(data: bytes) -> Pixels:
+    """A file's picture as Pillow decodes it."""
+    with Image.open(io.BytesIO(data)) as picture:
         return _pixels(picture)
+
+
+def jpeg(pixels: Pixels, quality: int) -> Pixels:
+    """Encoded with Pillow's default 4:2:0 chroma and decoded again."""
+    return decoded(jpeg_file(pixels, quality))
 
 
 def apply(name: str, pixels: Pixels, rng: np.random.Generator) -> tuple[Pixels, dict[str, Any]]:
@@ -85,12 +94,25 @@ def apply(name: str, pixels: Pixels, rng: np.random.Generator) -> tuple[Pixels, 
     geometry = "unprocessed" if name == "jpeg" else name.removesuffix("+jpeg")
     pixels, parameters = _geometry(geometry, pixels, rng)
     if name.endswith("jpeg"):
-        quality = int(rng.integers(QUALITIES[0], QUALITIES[1] + 1))
-        pixels = jpeg(pixels, quality)
-        parameters["quality"] = quality
+        data, parameters = _as_file(pixels, parameters, rng)
+        pixels = decoded(data)
     if name not in ("unprocessed", "mirror"):
         parameters["codec"] = codec()
     return pixels, parameters
+
+
+def apply_file(name: str, pixels: Pixels, rng: np.random.Generator) -> tuple[bytes, dict[str, Any]]:
+    """(the JPEG file that `apply` decodes for this class, parameters); `UsageError` for a class without JPEG."""
+    if name not in RELAXED or not name.endswith("jpeg"):
+        raise UsageError(f"{name!r} is not a class of JPEG files")
+    geometry = "unprocessed" if name == "jpeg" else name.removesuffix("+jpeg")
+    data, parameters = _as_file(*_geometry(geometry, pixels, rng), rng)
+    return data, {**parameters, "codec": codec()}
+
+
+def _as_file(pixels: Pixels, parameters: dict[str, Any], rng: np.random.Generator) -> tuple[bytes, dict[str, Any]]:
+    quality = int(rng.integers(QUALITIES[0], QUALITIES[1] + 1))
+    return jpeg_file(pixels, quality), {**parameters, "quality": quality}
 
 
 def _geometry(geometry: str, pixels: Pixels, rng: np.random.Generator) -> tuple[Pixels, dict[str, Any]]:

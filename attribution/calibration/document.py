@@ -27,7 +27,7 @@ from ...schemas.calibration import MAX_BYTES, CalibrationDocument, ClassRows, fi
 from ...schemas.errors import EvidenceError, SetupError, UsageError
 from ...schemas.text import digest_text, format_time, now
 from ..generators.folder import CALIBRATIONS, load_model_folder
-from ..inversion import ENGINE_VERSION, RELAXED_VERSION, engine_name
+from ..inversion import COEFFICIENTS_METHOD, ENGINE_VERSION, RELAXED_VERSION, engine_name
 from ..inversion.budget import FLOOR, Budget
 from ..inversion.encoder import load_encoder
 from ..inversion.network import bfloat16_is_native
@@ -35,10 +35,13 @@ from ..lines import Lines
 from ..scoring import limits
 from ..scoring.likelihood import supported_ratio
 from .classes import RELAXED, STRICT, Pixels, codec
-from .measure import OWN, Job, Progress, Row, measure, own_jobs
+from .measure import OWN, UNSAID, Job, Progress, Row, measure, own_jobs
 
 UNPROCESSED_FAILURE = 2 * FLOOR
 """An own unprocessed picture whose residual is larger counts as a failed inversion."""
+METHODS = {COEFFICIENTS_METHOD: ("jpeg", "mirror+jpeg")}
+"""Methods of confirmation and the classes that each is measured in. Their documents hold statistics, about 1 for a true
+match, and clones count among their negatives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,11 @@ class Calibration:
     classes: Mapping[str, Limits]
     document: CalibrationDocument = field(repr=False)
 
+    @property
+    def confirms(self) -> bool:
+        """Whether its rows are statistics of a method of confirmation."""
+        return self.engine in METHODS
+
     @classmethod
     def parse(cls, data: bytes) -> Calibration:
         """Read a document; `EvidenceError` if it is malformed. Limits are computed from its rows."""
@@ -104,7 +112,10 @@ class Calibration:
             distance=document.distance,
             digest=digest_text(hashlib.sha256(data).digest()),
             time=document.time,
-            classes={name: derive(name, rows) for name, rows in document.classes.items()},
+            classes={
+                name: derive(name, rows, confirmed=document.engine in METHODS)
+                for name, rows in document.classes.items()
+            },
             document=document,
         )
 
@@ -121,14 +132,17 @@ class Calibration:
         return None
 
 
-def derive(class_name: str, rows: ClassRows) -> Limits:
-    """The limits of one class. Unprocessed: clones count among the negatives; elsewhere unrelated sources alone."""
-    own = tuple(finite(row.residual) for row in rows.own)
-    strict = class_name in STRICT
+def derive(class_name: str, rows: ClassRows, confirmed: bool = False) -> Limits:
+    """The limits of one class. Unprocessed, and of statistics (`confirmed`): clones count among the negatives.
+
+    Elsewhere unrelated sources alone. Pictures of which a confirmation could say nothing count on neither side.
+    """
+    strict = confirmed or class_name in STRICT
+    own = tuple(value for row in rows.own if (value := finite(row.residual)) < UNSAID or not confirmed)
     counted = [row for row in rows.negatives if strict or not row.derivative]
-    other = tuple(finite(row.residual) for row in counted)
+    other = tuple(value for row in counted if (value := finite(row.residual)) < UNSAID or not confirmed)
     attribution = limits.attribution_limit(other) if strict else limits.stranger_limit(other)
-    bar = UNPROCESSED_FAILURE if strict else attribution
+    bar = UNPROCESSED_FAILURE if class_name in STRICT else attribution
     failures = len(own) if bar is None else sum(residual > bar for residual in own)
     return Limits(
         class_name=class_name,
@@ -192,6 +206,8 @@ def calibrate(
     command: str | None = None,
     time: datetime | None = None,
     encoder: bool = False,
+    confirmed: Sequence[str] = (),
+    relatives: Sequence[Negative] = (),
 ) -> tuple[Calibration, ...]:
     """Measure a model folder's generator and write `calibrations/inversion-KEY.json`; what the documents say.
 
@@ -216,8 +232,15 @@ def calibrate(
     if encoder and beside is None:
         raise UsageError(f"{folder} has no encoder: pd models train-encoder makes one")
     name = None if beside is None else beside.digest
-    for strict, engine in ((True, engine_name(generator, encoder=name)), (False, RELAXED_VERSION)):
-        chosen = [job for job in jobs if (job.class_name in STRICT) is strict]
+    engines = {True: engine_name(generator, encoder=name), False: RELAXED_VERSION}
+    asked = [(engine, [j for j in jobs if (j.class_name in STRICT) is strict]) for strict, engine in engines.items()]
+    for method, possible in METHODS.items():
+        wanted = [name for name in confirmed if name in possible]
+        some, related = _jobs(wanted, n, dict.fromkeys(wanted, relatives), first_seed, method)
+        asked.append((method, some))
+        derivative |= related
+        total += len(some)
+    for engine, chosen in asked:
         if not chosen:
             continue
         key = {"budget": budget.digest, "engine": engine, "model": generator.digest, "distance": "l2"}
@@ -319,18 +342,22 @@ def _write(
 
 
 def _jobs(
-    classes: Sequence[str], n: int | Mapping[str, int], negatives: Mapping[str, Sequence[Negative]], first_seed: int
+    classes: Sequence[str],
+    n: int | Mapping[str, int],
+    negatives: Mapping[str, Sequence[Negative]],
+    first_seed: int,
+    method: str | None = None,
 ) -> tuple[list[Job], set[tuple[str, str]]]:
     """All jobs, and the (kind, name) of derivatives. Seeds differ between classes, so no two share a picture."""
     jobs: list[Job] = []
     derivative: set[tuple[str, str]] = set()
     for name in classes:
         start = first_seed + RELAXED.index(name) * 100_000
-        jobs += own_jobs(name, range(start, start + (n if isinstance(n, int) else n[name])))
+        jobs += own_jobs(name, range(start, start + (n if isinstance(n, int) else n[name])), method)
         for index, negative in enumerate(negatives.get(name, ())):
             if negative.kind == OWN:
                 raise UsageError("a negative cannot be of the kind 'own'")
-            jobs.append(Job(name, negative.kind, negative.name, start + 50_000 + index, negative.pixels))
+            jobs.append(Job(name, negative.kind, negative.name, start + 50_000 + index, negative.pixels, method))
             if negative.derivative:
                 derivative.add((negative.kind, negative.name))
     if len({job.key for job in jobs}) != len(jobs):

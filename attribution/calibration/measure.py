@@ -24,10 +24,13 @@ from ..generators.folder import load_model_folder
 from ..generators.protocol import Generator
 from ..inversion import invert, invert_relaxed
 from ..inversion.budget import Budget
+from ..inversion.coefficients import confirm_relaxed
 from ..inversion.encoder import LoadedEncoder, load_encoder
-from .classes import RELAXED, STRICT, Pixels, apply, to_native
+from .classes import RELAXED, STRICT, Pixels, apply, apply_file, decoded, to_native
 
 OWN = "own"
+UNSAID = 1e9
+"""In place of a statistic where a method could say nothing of a picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Job:
     name: str
     seed: int
     pixels: Pixels | None = None
+    method: str | None = None
+    """A method of confirmation (inversion/confirmation.py): what is measured is its statistic, no residual."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -73,9 +78,9 @@ class Row:
         return self.class_name, self.kind, self.name
 
 
-def own_jobs(class_name: str, seeds: Sequence[int]) -> list[Job]:
+def own_jobs(class_name: str, seeds: Sequence[int], method: str | None = None) -> list[Job]:
     """One job per seed: a fresh picture of the generator itself."""
-    return [Job(class_name, OWN, str(seed), seed) for seed in seeds]
+    return [Job(class_name, OWN, str(seed), seed, method=method) for seed in seeds]
 
 
 def own_picture(generator: Generator, seed: int) -> Pixels:
@@ -110,6 +115,8 @@ def run_job(
     `invert` for unprocessed pictures, `invert_relaxed` for every other class. With an encoder `invert`
     begins at its latent.
     """
+    if job.method is not None:
+        return confirmed_row(job, generator, budget, threads=threads, device=device)
     probe, parameters = _processed(job, generator)
     began = time.perf_counter()
     if job.class_name in STRICT:
@@ -137,6 +144,41 @@ def run_job(
         parameters=parameters,
         seconds=time.perf_counter() - began,
         stages=result.seconds,
+    )
+
+
+def confirmed_row(
+    job: Job, generator: Generator, budget: Budget, *, threads: int | None = None, device: str = "cpu"
+) -> Row:
+    """As a verification confirms a JPEG file: from the latent of the relaxed inversion of its decoded pixels.
+
+    `residual` is the statistic; where nothing could be said, `UNSAID`, which no limit is drawn from.
+    """
+    pixels = own_picture(generator, job.seed) if job.pixels is None else job.pixels
+    rng = np.random.default_rng([job.seed, RELAXED.index(job.class_name)])
+    data, parameters = apply_file(job.class_name, pixels, rng)
+    began = time.perf_counter()
+    relaxed = invert_relaxed(decoded(data), [generator], budget, seed=job.seed, threads=threads, device=device)[0]
+    middle = time.perf_counter()
+    found = confirm_relaxed(data, generator, relaxed, threads=threads, device=device)
+    right = found is not None and found.class_name == job.class_name
+    return Row(
+        class_name=job.class_name,
+        kind=job.kind,
+        name=job.name,
+        seed=job.seed,
+        residual=UNSAID if found is None else found.statistic,
+        exact=right and found is not None and found.exact,
+        mismatches=0 if found is None else found.differences,
+        samples=0 if found is None else found.samples,
+        square_norm=relaxed.square_norm if found is None else found.square_norm,
+        iterations=relaxed.iterations,
+        rounds=relaxed.rounds,
+        agreeing=relaxed.agreeing_starts,
+        stopped=relaxed.stopped,
+        parameters=parameters,
+        seconds=time.perf_counter() - began,
+        stages={**relaxed.seconds, "confirmation": time.perf_counter() - middle},
     )
 
 

@@ -27,6 +27,7 @@ from .budget import Budget
 from .confirmation import Confirmation
 from .network import Network
 from .preparation import settings, time_guard
+from .relaxed import RelaxedInversion
 
 COEFFICIENTS_METHOD = "coefficients:1"
 """Name and version of this search and its statistic: what a calibration of it is keyed by."""
@@ -91,6 +92,22 @@ def confirm_file(
         return None if best is None else _confirmation(network, forward, mirrored, *best)
 
 
+def confirm_relaxed(
+    data: bytes | JpegFile,
+    generator: Generator,
+    relaxed: RelaxedInversion,
+    *,
+    budget: Budget | None = None,
+    threads: int | None = None,
+    device: torch.device | str = "cpu",
+) -> Confirmation | None:
+    """`confirm_file` from where `invert_relaxed` of the decoded pixels ended, mirrored if it found the picture so."""
+    start = torch.from_numpy(relaxed.z).float()[None]
+    return confirm_file(
+        data, generator, start, mirrored=relaxed.change.mirrored, budget=budget, threads=threads, device=device
+    )
+
+
 @dataclass(slots=True)
 class _Problem:
     """One file, by one habit of its encoder, on one generator."""
@@ -139,7 +156,7 @@ def _confirmation(network: Network, forward: Forward, mirrored: bool, z: Tensor,
     pixels = generator.sample(z[None])
     written = forward.encode(pixels.flip(2) if mirrored else pixels)
     differences = int((written[0] != forward.target.to(torch.int32)).sum())
-    quality = libjpeg_quality(file)
+    quality, objection = libjpeg_quality(file), generator.latent.objection(z.cpu())
     tables = "tables of its own" if quality is None else f"libjpeg's tables of quality {quality}"
     return Confirmation(
         generator=generator.digest,
@@ -151,7 +168,8 @@ def _confirmation(network: Network, forward: Forward, mirrored: bool, z: Tensor,
         samples=file.count,
         square_norm=float(z.double().square().sum()),
         z=z.cpu().double().numpy(),
-        exact=differences == 0 and generator.latent.objection(z.cpu()) is None,
+        exact=differences == 0 and objection is None,
+        uncounted=objection,
     )
 
 

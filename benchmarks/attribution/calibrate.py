@@ -3,7 +3,7 @@
     python -m benchmarks.attribution.calibrate --workers 16 --threads 1
 
 Resumable: run it again after an interruption; or class by class with --classes. The documents (one for the unprocessed
-class, one for the others) go into the model folder's `calibrations/`, and to --copy.
+class, one for the others, one for what confirms JPEG files) go into the model folder's `calibrations/`, and to --copy.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plausible.attribution.calibration.classes import RELAXED, STRICT
-from plausible.attribution.calibration.document import Calibration, calibrate
+from plausible.attribution.calibration.document import METHODS, Calibration, calibrate
 from plausible.attribution.calibration.measure import Row
 from plausible.attribution.inversion.budget import FLOOR
 
+from benchmarks.attribution.relatives import confirmation_negatives
 from benchmarks.attribution.sources import calibration_negatives
 from examples.faces.fetch import model_folder
 
@@ -37,10 +38,11 @@ def recorded(arguments: Sequence[str]) -> str:
 
 
 def show(calibration: Calibration) -> None:
-    """One line per class, in floors."""
+    """One line per class, in floors; statistics of a confirmation as they are."""
+    unit, digits = (1.0, 3) if calibration.engine in METHODS else (FLOOR, 1)
 
     def floors(value: float | None) -> str:
-        return "none" if value is None else f"{value / FLOOR:.1f}"
+        return "none" if value is None else f"{value / unit:.{digits}f}"
 
     for name, limits in calibration.classes.items():
         print(
@@ -58,22 +60,24 @@ def main(arguments: argparse.Namespace) -> int:
     def progress(done: int, total: int, row: Row) -> None:
         print(
             f"{done}/{total} {time.monotonic() - began:.0f} s  {row.class_name} {row.kind} {row.name}: "
-            f"{row.residual / FLOOR:.2f} floors in {row.seconds:.1f} s",
+            f"{row.residual / FLOOR:.2f} floors (or {row.residual:.3f} as a statistic) in {row.seconds:.1f} s",
             file=sys.stderr,
             flush=True,
         )
 
-    wanted = calibration_negatives(processed=arguments.strangers)
+    wanted = calibration_negatives(processed=arguments.strangers) if arguments.classes else {}
     calibrations = calibrate(
         arguments.folder or model_folder(),
         classes=arguments.classes,
-        n={name: arguments.n_unprocessed if name in STRICT else arguments.n for name in arguments.classes},
+        n={name: arguments.n_unprocessed if name in STRICT else arguments.n for name in RELAXED},
         negatives={name: wanted[name] for name in arguments.classes},
         workers=arguments.workers,
         threads=arguments.threads,
         device=arguments.device,
         progress=progress,
         command=recorded(sys.argv[1:]),
+        confirmed=arguments.confirmed,
+        relatives=confirmation_negatives() if arguments.confirmed else (),
     )
     for calibration in calibrations:
         show(calibration)
@@ -92,7 +96,8 @@ if __name__ == "__main__":
     parser.add_argument("--n", type=int, default=50, help="own faces in each processed class")
     parser.add_argument("--n-unprocessed", type=int, default=100, help="own faces as they are")
     parser.add_argument("--strangers", type=int, default=15, help="emoji and digits in a processed class, half of each")
-    parser.add_argument("--classes", nargs="+", default=list(RELAXED), choices=RELAXED)
+    parser.add_argument("--classes", nargs="*", default=list(RELAXED), choices=RELAXED)
+    parser.add_argument("--confirmed", nargs="*", default=["jpeg"], help="classes whose confirmation is measured too")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")

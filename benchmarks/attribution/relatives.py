@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from plausible.attribution.calibration.document import Negative
 from plausible.attribution.calibration.measure import own_picture
 from plausible.attribution.generators import Generator
 from plausible.attribution.stages.blank import without_evidence
 from torch import nn
 
 from benchmarks import data
-from benchmarks.attribution.sources import CLONE_SEED
+from benchmarks.attribution.sources import CLONE_SEED, clone_faces
 from benchmarks.attribution.training import sibling
 from examples.faces.clone import NEAR_STEPS, STEPS, clone_generator
 from examples.faces.fetch import CACHE, face_generator
@@ -30,6 +31,8 @@ Pixels = NDArray[np.uint8]
 NOISE = (0.001, 0.003, 0.01, 0.03)
 COUNTS = {"sibling": 60, "clone": 60, "near clone": 60, "emoji": 50, "digits": 50}
 EACH_NOISE = 60
+CONFIRMED_SEED = 1_201
+"""Latents of the relatives that confirmations are calibrated against."""
 FIRST_SEED = 20_001
 """Latents of relatives' pictures: apart from those of the calibration, faces.py and classes.py."""
 
@@ -87,6 +90,22 @@ def others(share: float = 1.0, *, seed: int = 1) -> Iterator[Other]:
                 kinds.remove(kind)
             else:
                 yield one
+
+
+def confirmation_negatives(near: int = 22, far: int = 4, noise: int = 8) -> list[Negative]:
+    """What the statistics of confirmations are calibrated against: relatives alone, since strangers lie far off.
+
+    Faces of the nearer and of the farther tuned clone, and of clones with 1 % weight noise.
+    """
+    found: list[Negative] = []
+    for kind, steps, count in (("near clone", NEAR_STEPS, near), ("clone", STEPS, far)):
+        faces = clone_faces(range(CONFIRMED_SEED, CONFIRMED_SEED + count), steps)
+        found += [replace(face, kind=kind) for face in faces]
+    original = face_generator()
+    for seed in range(CONFIRMED_SEED, CONFIRMED_SEED + noise):
+        pixels = of_module(original, noisy(original, 0.01, seed), seed)
+        found.append(Negative(noise_name(0.01), str(seed), pixels, derivative=True))
+    return found
 
 
 def _count(whole: int, share: float) -> int:

@@ -1,7 +1,7 @@
 """What the attribution benchmarks and the face calibration invert, and from which seeds; no picture serves twice.
 
 own faces       seeds 1..50 (faces.py), 51..100 (classes.py); calibrations draw theirs from 1,000,000 on
-clone's faces   seeds 1..20 (faces.py; of two clones), 1001.. (calibration; of the nearer clone)
+clone's faces   seeds 1..20 (faces.py; of two clones), 1001.. (calibration; of the nearer clone), 1201.. (confirmations)
 manipulated     seeds 41001.. of the original, 42001.. of the tuned clone, 43001.. of the shaken
 experiments     own faces from 10,000 on (faces), relatives' from 20,001 (others), from 30,000 (R1, R2)
 emoji, digits   the even ones of benchmarks/data.py (faces.py), the odd ones (calibration)

@@ -18,10 +18,11 @@ from plausible.attribution.calibration.document import (
     find_calibration,
     load_calibrations,
 )
-from plausible.attribution.calibration.measure import Row, own_jobs, run_job
+from plausible.attribution.calibration.measure import UNSAID, Row, own_jobs, run_job
 from plausible.attribution.generators import load_model_folder, save_model_folder
-from plausible.attribution.inversion import RELAXED_VERSION, engine_name
+from plausible.attribution.inversion import COEFFICIENTS_METHOD, RELAXED_VERSION, engine_name
 from plausible.attribution.inversion.budget import FLOOR, Budget
+from plausible.schemas import jcs
 from plausible.schemas.calibration import CalibrationDocument, ClassRows
 from plausible.schemas.errors import EvidenceError, PlausibleError, UsageError
 
@@ -147,8 +148,6 @@ def test_worker_processes_give_the_same_rows(folder: Path) -> None:
 
 
 def row(residual: float, **more: object) -> dict[str, object]:
-    from plausible.schemas import jcs
-
     return {"exact": False, "mismatches": 1, "parameters": {}, "residual": jcs.wrap_number(residual), "seed": 1, **more}
 
 
@@ -237,3 +236,42 @@ def test_false_documents_are_refused(old: bytes, new: bytes) -> None:
 def test_other_documents_of_a_folder_are_passed_over(folder: Path) -> None:
     (folder / "calibrations" / "copies.json").write_bytes(b"{}")
     assert load_calibrations(folder) == []
+
+
+def test_statistics_of_a_confirmation_stand_in_a_document_of_their_own(folder: Path) -> None:
+    (document,) = calibrate(
+        folder, classes=[], confirmed=["jpeg"], n=2, relatives=noise(2), budget=QUICK, threads=1, command="test"
+    )
+    generator = load_model_folder(folder)
+    assert document.engine == COEFFICIENTS_METHOD
+    assert find_calibration(folder, generator.digest, QUICK, COEFFICIENTS_METHOD) is not None
+    rows = document.document.classes["jpeg"]
+    assert [row.derivative for row in rows.negatives] == [True, False]
+    found = document.classes["jpeg"]
+    assert found.negatives == 2, "a derivative's picture counts"
+    assert min(found.own) < 1.1
+    assert min(found.other) > 10
+    # the same pictures as the class's own inversions: the seed and the quality that it draws
+    again = run_job(own_jobs("jpeg", [rows.own[0].seed])[0], generator, QUICK, threads=1)
+    assert jcs.unwrap_value(rows.own[0].parameters) == again.parameters
+
+
+def test_pictures_of_which_a_confirmation_says_nothing_draw_no_limit() -> None:
+    def row(value: float, seed: int, **more: Any) -> dict[str, Any]:
+        return {
+            "exact": False,
+            "mismatches": 1,
+            "parameters": {},
+            "residual": jcs.wrap_number(value),
+            "seed": seed,
+            **more,
+        }
+
+    own = [row(0.5 + i / 100, i) for i in range(30)] + [row(UNSAID, 30 + i) for i in range(5)]
+    others = [row(4.0 + i if i < 29 else UNSAID, i, derivative=True, kind="clone", name=str(i)) for i in range(33)]
+    rows = ClassRows.model_validate({"own": own, "negatives": others}, strict=False)
+    limits = derive("jpeg", rows, confirmed=True)
+    assert (limits.n, limits.negatives) == (30, 29)
+    assert limits.denial == pytest.approx(0.79)
+    assert limits.attribution == pytest.approx(2.0)
+    assert derive("jpeg", rows).attribution is None, "of residuals, derivatives are no negatives in this class"
