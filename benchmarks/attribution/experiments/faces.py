@@ -1,7 +1,7 @@
 """The real face generator's acceptance: its own faces are found, down to the very seed; others' are not called its own.
 
     python -m benchmarks.attribution faces --threads 2     # 200 own faces
-    python -m benchmarks.attribution others --threads 2    # about 500 pictures of others, the nearest relatives first
+    python -m benchmarks.attribution others --threads 1    # about 500 pictures of others, the nearest relatives first
 
 Rows are kept one by one: an interrupted command (Ctrl-C, or `timeout -s INT 470`) goes on. Times mean something on a
 quiet machine with two threads only. "Attributed" is the shipped calibration's limit as verdicts apply it.
@@ -160,7 +160,7 @@ def others(settings: Settings) -> Outcome:
 def _judged(settings: Settings, rows: list[dict[str, Any]], attributing: float, rough: int) -> Outcome:
     table: list[list[str | int | float]] = []
     failures: list[str] = []
-    curve: dict[str, list[float]] = {"x": [], "median": [], "low": [], "high": []}
+    curves: dict[str, list[tuple[float, float, float, float]]] = {}
     for kind in dict.fromkeys(row["kind"] for row in rows):
         some = [row for row in rows if row["kind"] == kind]
         floors = sorted(row["floors"] for row in some)
@@ -176,10 +176,8 @@ def _judged(settings: Settings, rows: list[dict[str, Any]], attributing: float, 
         if attributed:
             failures.append(f"{kind}: {attributed} of {len(some)} were attributed by their residual")
         if apart is not None:
-            curve["x"].append(100 * apart)
-            curve["median"].append(statistics.median(floors))
-            curve["low"].append(floors[0])
-            curve["high"].append(floors[-1])
+            family = "moved by chance" if kind.startswith("noise") else "fine-tuned" if "clone" in kind else kind
+            curves.setdefault(family, []).append((100 * apart, statistics.median(floors), floors[0], floors[-1]))
     n = len(rows)
     every = rate(sum(verdict(row, attributing) == "exact" for row in rows), n)
     wrong = rate(sum(verdict(row, attributing) == "attributed" for row in rows), n)
@@ -190,12 +188,14 @@ def _judged(settings: Settings, rows: list[dict[str, Any]], attributing: float, 
               ["source", "weights moved by", "n", "floors: least", "median", "most", "fewest samples that differ",
                "exact", "attributed"], table)
     ]  # fmt: skip
-    order = np.argsort(curve["x"])
-    sorted_ = {name: [values[i] for i in order] for name, values in curve.items()}
+    # (x, median, low, high) of each family, by distance
+    series = {
+        name: ([p[0] for p in points], [p[1] for p in points], [p[2] for p in points], [p[3] for p in points])
+        for name, points in ((name, sorted(found)) for name, found in curves.items())
+    }
     drawn = [
         plots.lines(
-            "distance", "How the evidence falls with a clone's distance",
-            {"median, nearest and farthest": (sorted_["x"], sorted_["median"], sorted_["low"], sorted_["high"])},
+            "distance", "How the evidence falls with a clone's distance: median, nearest, farthest", series,
             x="change of all weights, % of their norm", y="residual in floors", log="xy",
         )
     ]  # fmt: skip
