@@ -277,7 +277,7 @@ class Verifier:
         claimed = time.time() if options.claimed is None else options.claimed.timestamp()
         settings = Settings(
             options.budget, self.scope.name == "relaxed", options.seed, options.device, options.threads,
-            options.inception, options.encoder,
+            options.inception, options.encoder, geometry=image.format != "JPEG",
         )  # fmt: skip
         run.candidates, checks = invert_candidates(
             image.pixels, list(self.models), required, self.registered, claimed, settings, progress=self.progress

@@ -51,8 +51,8 @@ def report() -> str:
         "attribution": _number(2.5e-05), "denial": _number(1.9e-06), "failure_bound": _number(0.03), "n": 100,
     }  # fmt: skip
     candidate = {
-        "author": _AUTHOR, "calibrations": (_FILE,), "change": None, "changed": None, "conformal_p": _number(0.4),
-        "exact": True, "feature_distance": None, "limits": {"unprocessed": limits}, "log10_lr": _number(1.7),
+        "author": _AUTHOR, "calibrations": (_FILE,), "change": None, "changed": None, "confirmations": (),
+        "conformal_p": _number(0.4), "exact": True, "feature_distance": None, "limits": {"unprocessed": limits}, "log10_lr": _number(1.7),
         "log10_lr_cap": _number(1.7), "mismatches": 0, "model": _MODEL, "name": "faces", "reason": "",
         "required": True, "residual": _number(1.28e-06), "resized": False, "state": "inverted",
     }  # fmt: skip

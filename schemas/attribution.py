@@ -48,6 +48,20 @@ class RowLimits(Table):
     n: SafeInt
 
 
+class RowConfirmation(Table):
+    """A candidate's picture after one very chain of changes, as in a report."""
+
+    change: Text
+    class_name: Word
+    differences: SafeInt
+    exact: bool
+    limit: Finite | None
+    method: Word
+    samples: SafeInt
+    statistic: Finite
+    uncounted: Text | None
+
+
 class RowEnvironment(Table):
     """Where a job ran: what may change a residual's last digits."""
 
@@ -71,6 +85,7 @@ class Measured(Table):
     calibrations: tuple[DigestText, ...] = ()
     change: Text = ""
     changed: Finite | None = None
+    confirmations: tuple[RowConfirmation, ...] = ()
     conformal_p: Finite | None = None
     exact: bool = False
     floors: Finite | None = None

@@ -122,6 +122,21 @@ class ReportLimits(Document):
     n: SafeInt
 
 
+class ReportConfirmation(Document):
+    """A candidate's picture after one very chain of changes: `statistic` in units of what such a copy's roundings
+    leave, `limit` from the calibration of the same method and class."""
+
+    change: Sentence
+    class_name: Word
+    differences: SafeInt
+    exact: bool
+    limit: Recorded
+    method: Word
+    samples: SafeInt
+    statistic: Recorded
+    uncounted: Sentence | None
+
+
 class ReportCandidate(Document):
     """One generator; `author` is named only if its model entry precedes the image's claimed date."""
 
@@ -129,6 +144,7 @@ class ReportCandidate(Document):
     calibrations: tuple[DigestText, ...]
     change: Sentence | None
     changed: Recorded
+    confirmations: tuple[ReportConfirmation, ...]
     conformal_p: Recorded
     exact: bool
     feature_distance: Recorded

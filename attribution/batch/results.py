@@ -161,8 +161,15 @@ def parquet_schema() -> Any:
     limit = arrow.struct(
         [("attribution", number), ("class_name", text), ("denial", number), ("failure_bound", number), ("n", whole)]
     )
+    confirmation = arrow.struct(
+        [
+            ("change", text), ("class_name", text), ("differences", whole), ("exact", truth), ("limit", number),
+            ("method", text), ("samples", whole), ("statistic", number), ("uncounted", text),
+        ]
+    )  # fmt: skip
     kinds: dict[str, Any] = {
         "calibrations": arrow.list_(text),
+        "confirmations": arrow.list_(confirmation),
         "environment": arrow.struct([("device", text), ("threads", whole), ("torch", text)]),
         "limits": arrow.list_(limit),
         "stages": arrow.map_(text, number),

@@ -16,12 +16,12 @@ from typing import Literal
 
 import torch
 
-from ...schemas.attribution import AttributionJob, RowEnvironment, RowLimits
+from ...schemas.attribution import AttributionJob, RowConfirmation, RowEnvironment, RowLimits
 from ...schemas.text import digest_text, format_time, now
 from ..inversion import ENGINE_VERSION, RELAXED_VERSION
 from ..stages.candidate import Candidate, Settings
 from ..stages.candidates import invert_candidates
-from ..stages.findings import CandidateFinding, ClassLimits
+from ..stages.findings import CandidateFinding, ClassLimits, ConfirmationFinding
 from ..stages.models import Model
 from .jobs import Subject, Task
 
@@ -112,6 +112,7 @@ def job_of(task: Task, candidate: Candidate, seconds: float) -> AttributionJob:
             "calibrations": candidate.calibrations,
             "change": finding.change,
             "changed": _finite(finding.changed),
+            "confirmations": tuple(_confirmation(told) for told in finding.confirmations),
             "conformal_p": _finite(finding.conformal_p),
             "engine": ENGINE_VERSION,
             "environment": environment(task),
@@ -170,6 +171,7 @@ def finding_of(job: AttributionJob, name: str) -> CandidateFinding:
         },
         changed=job.changed,
         change=job.change,
+        confirmations=tuple(ConfirmationFinding(**told.model_dump()) for told in job.confirmations),
         log10_lr=job.log10_lr,
         log10_lr_cap=job.log10_lr_cap,
         conformal_p=job.conformal_p,
@@ -180,6 +182,14 @@ def environment(task: Task) -> RowEnvironment:
     """Where this process runs jobs."""
     threads = task.asking.threads or torch.get_num_threads()
     return RowEnvironment(device=task.asking.device, threads=threads, torch=torch.__version__)
+
+
+def _confirmation(told: ConfirmationFinding) -> RowConfirmation:
+    return RowConfirmation(
+        change=told.change, class_name=told.class_name, differences=told.differences, exact=told.exact,
+        limit=_finite(told.limit), method=told.method, samples=told.samples, statistic=float(told.statistic),
+        uncounted=told.uncounted,
+    )  # fmt: skip
 
 
 def _limits(limits: Mapping[str, ClassLimits]) -> list[RowLimits]:

@@ -24,6 +24,7 @@ from ...schemas.report import (
     ReportCandidate,
     ReportCheck,
     ReportCheckpoint,
+    ReportConfirmation,
     ReportCopies,
     ReportCoverage,
     ReportDocument,
@@ -277,6 +278,20 @@ def _candidate(c: Candidate) -> ReportCandidate:
         calibrations=c.calibrations,
         change=f.change or None,
         changed=_number(f.changed),
+        confirmations=tuple(
+            ReportConfirmation(
+                change=told.change,
+                class_name=told.class_name,
+                differences=told.differences,
+                exact=told.exact,
+                limit=_number(told.limit),
+                method=told.method,
+                samples=told.samples,
+                statistic=_number(told.statistic),
+                uncounted=told.uncounted,
+            )
+            for told in f.confirmations
+        ),
         conformal_p=_number(f.conformal_p),
         exact=f.exact and f.uncounted is None,
         feature_distance=_number(c.feature_distance),

@@ -213,6 +213,11 @@ def _candidate(c: ReportCandidate) -> dict[str, str]:
         outcome += f"; l2-feature distance {_number(c.feature_distance, '.3e')}"
     if c.change is not None:
         outcome += f"; up to a change ({c.change}) residual {_number(c.changed)}"
+    for told in c.confirmations:
+        outcome += (
+            f"; its picture, {told.change}, leaves {_number(told.statistic, '.3f')} times what the roundings of such a "
+            f"copy do (limit {_number(told.limit, '.3f', 'none, not calibrated')})"
+        )
     if c.resized:
         outcome += "; the probe was resized to its size"
     return {

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..calibration.classes import to_native
 from ..inversion import Inversion, RelaxedInversion
 from ..inversion.budget import Budget
+from ..inversion.confirmation import Confirmation
 from .findings import CandidateFinding
 
 STAGE = "inversion"
@@ -27,6 +28,9 @@ class Candidate:
     calibrations: tuple[str, ...] = ()
     feature_distance: float | None = None
     relaxed: RelaxedInversion | None = field(default=None, repr=False)
+    confirmations: tuple[Confirmation, ...] = ()
+    unconfirmed: str | None = None
+    """Why no chain of changes of geometry was looked for, where one might have been."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class Settings:
     inception: Path | str | None = None
     encoder: bool = False
     """Whether a search begins at the latent that the generator's own encoder gives, where there is one."""
+    geometry: bool = True
+    """Whether a relaxed search goes on to confirm a change of geometry; in vain for a lossy file."""
 
 
 def fitted(pixels: Pixels, height: int, width: int, channels: int) -> tuple[Pixels, str | None]:
@@ -64,3 +70,8 @@ def fitted(pixels: Pixels, height: int, width: int, channels: int) -> tuple[Pixe
     if channels == 1:
         pixels = np.ascontiguousarray(pixels[..., :1])
     return pixels, ", ".join(done) or None
+
+
+def own_size(pixels: Pixels, channels: int) -> Pixels:
+    """The probe in a generator's channels, at its own size: what a chain of changes ended with."""
+    return fitted(pixels, pixels.shape[0], pixels.shape[1], channels)[0]

@@ -22,6 +22,35 @@ def _expected(result: Inversion) -> str:
     )
 
 
+SEARCHED = {
+    "chain": (
+        "searched: the mirror, windows of nine tenths of each side and more in whole pixels, left so or resized back, "
+        "resampling by 0.5 to 2, by bilinear, bicubic and Lanczos"
+    )
+}
+"""What a method of confirmation looks through, for the report."""
+
+
+def _confirmations(candidate: Candidate) -> list[Check]:
+    name = f"confirmation of {candidate.finding.name}"
+    checks: list[Check] = []
+    for told in candidate.finding.confirmations:
+        outcome = (
+            f"all {told.samples:,} {told.unit} equal"
+            if told.differences == 0
+            else f"{told.differences:,} of {told.samples:,} {told.unit} differ"
+        )
+        limit = "no limit calibrated" if told.limit is None else f"limit {told.limit:.3f}"
+        text = f"{told.change}: {outcome}, {told.statistic:.3f} times what the roundings of an own copy leave ({limit})"
+        if told.uncounted is not None:
+            text += f"; it does not count: {told.uncounted}"
+        searched = SEARCHED.get(told.method.split(":")[0])
+        checks.append(Check(name, "made", text if searched is None else f"{text}; {searched}", STAGE))
+    if candidate.unconfirmed is not None:
+        checks.append(Check(name, "skipped", candidate.unconfirmed, STAGE))
+    return checks
+
+
 def candidate_checks(model: Model, candidate: Candidate, settings: Settings) -> list[Check]:
     finding, result = candidate.finding, candidate.inversion
     name = f"inversion of {model.name}"
@@ -41,6 +70,7 @@ def candidate_checks(model: Model, candidate: Candidate, settings: Settings) -> 
         )
         state = "failed" if relaxed.out_of_budget else "made"
         checks.append(Check(f"inversion of {model.name} up to a change", state, text, STAGE))
+    checks += _confirmations(candidate)
     if finding.resized:
         checks.append(Check(f"size of {model.name}", "made", finding.reason, STAGE))
     else:

@@ -26,6 +26,7 @@ from ..report.document import floors_text
 from ..scoring.scores import pair_score, scores
 from .candidate import STAGE, Candidate, Pixels, Settings, fitted
 from .candidate_checks import candidate_checks
+from .confirming import confirm_geometry
 from .decide import DENIAL_SEARCHES, near_again
 from .findings import CandidateFinding, Check, Scope
 from .judging import judge
@@ -206,9 +207,13 @@ def _invert_group(
         reason = str(error).splitlines()[0]
         failed = [CandidateFinding(model.digest, model.name, False, "failed", reason) for model, _ in group]
         return [(model, Candidate(finding)) for (model, _), finding in zip(group, failed, strict=True)]
-    return [
-        (model, judge(model, generator, result, relaxed, probe, changed, settings, mirrored))
+    judged = [
+        (model, generator, judge(model, generator, result, relaxed, probe, changed, settings, mirrored))
         for (model, generator), result, relaxed, mirrored in zip(group, results, changed_too, lossless, strict=True)
+    ]
+    return [
+        (model, confirm_geometry(pixels, model, generator, candidate, settings))
+        for model, generator, candidate in judged
     ]
 
 

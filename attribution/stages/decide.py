@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ...schemas.verdict import Verdict
-from .findings import CandidateFinding, Decision, EntryFinding, Findings, Scope
+from .findings import CandidateFinding, ConfirmationFinding, Decision, EntryFinding, Findings, Scope
 
 # A denial needs the residual beyond this many times the denial limit of the unprocessed class, and the residual up to a
 # change beyond this many times the widest of the processed classes in the scope; in between, nothing is said.
@@ -131,7 +131,7 @@ def _by_copies(findings: Findings) -> Decision | None:
 
 
 def _by_candidates(findings: Findings) -> Decision | None:
-    """Attribution: an exact reproduction first, then the residual that is deepest below its attribution limit."""
+    """Attribution: an exact reproduction first, of a changed copy next, then what is deepest below its limit."""
     if findings.flat is not None:
         return None
     exact = [c for c in findings.candidates if c.state == "inverted" and c.exact and c.uncounted is None]
@@ -139,14 +139,44 @@ def _by_candidates(findings: Findings) -> Decision | None:
         others = [c.name for c in exact[1:]]
         how = f"a latent of it gives every 8-bit sample of the {'mirrored ' * exact[0].mirrored}picture"
         return _attributed(exact[0], how, others)
+    confirmed = _by_confirmations(findings, exact=True)
+    if confirmed is not None:
+        return confirmed
     within = [(c.residual / limit, c, limit) for c in findings.candidates if (limit := _attribution_limit(c)) and
               c.residual is not None and c.residual <= limit]  # fmt: skip
     if not within:
-        return None
+        return _by_confirmations(findings, exact=False)
     within.sort(key=lambda item: item[0])
     _, best, limit = within[0]
     how = f"residual {best.residual:.2e} within its attribution limit {limit:.2e}{_strength(best)}"
     return _attributed(best, how, [c.name for _, c, _ in within[1:]])
+
+
+def _by_confirmations(findings: Findings, *, exact: bool) -> Decision | None:
+    """A candidate whose picture, after one very chain of changes, is the probe; or nearly, within its limit."""
+    found = [
+        (chain.statistic / (chain.limit or 1.0), c, chain)
+        for c in findings.candidates
+        if c.state == "inverted"
+        for chain in c.confirmations
+        if (chain.exact if exact else _within(chain))
+    ]
+    if not found:
+        return None
+    found.sort(key=lambda item: item[0])
+    _, best, chain = found[0]
+    if exact:
+        how = f"its picture, {chain.change}, gives all {chain.samples:,} {chain.unit}"
+    else:
+        how = (
+            f"its picture, {chain.change}, comes within {chain.statistic:.3f} of what the roundings of such a copy "
+            f"leave (limit {chain.limit:.3f}; {chain.differences:,} of {chain.samples:,} {chain.unit} differ)"
+        )
+    return _attributed(best, how, list(dict.fromkeys(c.name for _, c, _ in found[1:] if c is not best)))
+
+
+def _within(chain: ConfirmationFinding) -> bool:
+    return chain.uncounted is None and chain.limit is not None and chain.statistic <= chain.limit
 
 
 def attribution_limit(attribution: float | None, denial: float | None) -> float | None:

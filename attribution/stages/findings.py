@@ -94,6 +94,26 @@ class ClassLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfirmationFinding:
+    """A candidate's picture after one very chain of changes, beside the probe (inversion/confirmation.py)."""
+
+    method: str
+    change: str  # for people
+    class_name: str
+    statistic: float  # what is left in units of what the chain's roundings leave: about 1 for a true match
+    differences: int
+    samples: int  # or coefficients
+    exact: bool = False  # no difference at all, and the latent counts
+    uncounted: str | None = None  # why the latent does not count; None if it does
+    limit: float | None = None  # of the statistic, from the calibration of this method and class; None without one
+
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        return "coefficients" if self.method.startswith("coefficients") else "samples"
+
+
+@dataclass(frozen=True, slots=True)
 class CandidateFinding:
     """One registered generator: whether it was inverted on the probe and how close it came."""
 
@@ -115,6 +135,7 @@ class CandidateFinding:
     limits: Mapping[str, ClassLimits] = field(default_factory=dict[str, ClassLimits])  # by class
     changed: float | None = None  # residual up to a mirror, a crop and a blur; None: not looked for
     change: str = ""  # the change behind it
+    confirmations: tuple[ConfirmationFinding, ...] = ()  # chains of the relaxed scope, repeated to the bit
     searches: int = 1  # from different random starts; a denial needs more than one
     again: float | None = (
         None  # the nearest residual of the searches after the first, up to a change where one is sought

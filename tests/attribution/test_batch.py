@@ -27,7 +27,7 @@ from plausible.attribution.calibration.document import calibrate
 from plausible.attribution.inversion.budget import Budget
 from plausible.attribution.lines import Lines
 from plausible.attribution.stages.candidate import Candidate
-from plausible.attribution.stages.findings import CandidateFinding, ClassLimits
+from plausible.attribution.stages.findings import CandidateFinding, ClassLimits, ConfirmationFinding
 from plausible.attribution.verifier import Options, Verifier
 from plausible.schemas.attribution import AttributionJob, AttributionRow
 from plausible.schemas.errors import EvidenceError, SetupError, UsageError
@@ -295,11 +295,12 @@ def test_a_killed_worker_is_counted_and_its_job_recorded(pictures: Path, models:
 def test_a_line_carries_all_that_the_verdict_is_made_of() -> None:
     """A field of a candidate that a line forgets would let batches answer otherwise than verifications."""
     limits = {"unprocessed": ClassLimits(1e-6, None, 0.03, 100), "jpeg": ClassLimits(2e-6, 3e-6, 0.1, 29)}
+    told = ConfirmationFinding("chain:1", "cropped", "crop", 1.1, 40, 10980, uncounted="norm", limit=1.2)
     whole = CandidateFinding(
         "sha256:" + 64 * "1", "faces", False, "inverted", reason="why", residual=0.1, exact=True,
         mirrored=True, uncounted="norm", free="with noise", resized=True, free_noise=7, unlike="464",
         calibration="none",
-        limits=limits, changed=0.2, change="mirror", log10_lr=1.5, log10_lr_cap=2.5, conformal_p=0.25,
+        limits=limits, changed=0.2, change="mirror", confirmations=(told,), log10_lr=1.5, log10_lr_cap=2.5, conformal_p=0.25,
     )  # fmt: skip
     elsewhere = {"required", "author", "searches", "again"}
     names = {field.name for field in fields(CandidateFinding)} - elsewhere

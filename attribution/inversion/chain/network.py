@@ -20,24 +20,22 @@ class Tangents:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._kept: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
+        self._kept: dict[bool, tuple[Tensor, tuple[Tensor, Tensor]]] = {}
 
     def at(self, z: Tensor, precise: bool = False) -> tuple[Tensor, Tensor]:
-        """(picture [N], Jacobian [d, N]) at latent [d]; `precise` ones are not kept."""
-        if precise:
-            return self.network.linearise(z, True)
-        if self._kept is None or not torch.equal(self._kept[0], z):
-            self._kept = z.clone(), self.network.linearise(z)
-        return self._kept[1]
+        """(picture [N], Jacobian [d, N]) at latent [d]."""
+        if precise not in self._kept or not torch.equal(self._kept[precise][0], z):
+            self._kept[precise] = z.clone(), self.network.linearise(z, precise)
+        return self._kept[precise][1]
 
 
 class ChainedNetwork:
     """Latents to changed pictures: G(z), then Y P X^T in each channel."""
 
-    def __init__(self, tangents: Tangents, chain: Chain) -> None:
+    def __init__(self, tangents: Tangents, chain: Chain, precise: bool = False) -> None:
         network = tangents.network
         output = network.generator.output
-        self.network, self.chain, self._tangents = network, chain, tangents
+        self.network, self.chain, self._tangents, self._precise = network, chain, tangents, precise
         self.device, self.normal = network.device, network.normal
         self._picture = (output.channels, output.height, output.width)
         down, across = chain.operator()
@@ -59,5 +57,5 @@ class ChainedNetwork:
     @torch.no_grad()
     def linearise(self, z: Tensor, precise: bool = False) -> tuple[Tensor, Tensor]:
         """(changed picture [n], Jacobian [d, n]) at one latent [d]."""
-        picture, jacobian = self._tangents.at(z, precise)
+        picture, jacobian = self._tangents.at(z, precise or self._precise)
         return self.changed(picture[None])[0], self.changed(jacobian)

@@ -29,7 +29,7 @@ from .chain import Chain, Pixels
 from .listing import Near, chains, squared_errors
 from .network import ChainedNetwork, Tangents, flat
 from .roundings import expected
-from .settle import Settling, statistic
+from .settle import Settled, Settling, statistic
 
 CHAIN_METHOD = "chain:1"
 """Changes whenever a statistic does: the key of its calibrations."""
@@ -47,6 +47,11 @@ HEAT = 4
 expected of a true one."""
 JACOBIANS = 30
 """At most, elsewhere: from a valley beside the true one the way down is long and winding."""
+PRECISE = 10
+"""Precise Jacobians at the end, if it is not near enough by then."""
+RIVALS = 12
+"""Chains whose copies are rendered where the chosen one's differ too much."""
+SETTLED = 1.5
 NEAR_ENOUGH = 1.1
 """Times the expected residual at which a polish ends: the precise fit does the rest (settle.py)."""
 
@@ -60,11 +65,11 @@ class _Work:
     listed: Sequence[Chain]
     chords: int
 
-    def wide(self, chain: Chain) -> ChainedNetwork:
-        return ChainedNetwork(self.tangents, chain)
+    def wide(self, chain: Chain, precise: bool = False) -> ChainedNetwork:
+        return ChainedNetwork(self.tangents, chain, precise)
 
-    def polish(self, chain: Chain, z: Tensor, iterations: int) -> Run:
-        network, goal = self.wide(chain), NEAR_ENOUGH * _expected(self, chain)
+    def polish(self, chain: Chain, z: Tensor, iterations: int, precise: bool = False) -> Run:
+        network, goal = self.wide(chain, precise), NEAR_ENOUGH * _expected(self, chain)
         run = start(network, self.target, z)
         return advance(run, network, self.target, iterations=iterations, chords=self.chords, goal=goal)
 
@@ -100,7 +105,7 @@ def _search(work: _Work, z: Tensor) -> tuple[Chain, Tensor]:
     """The chain and its polished latent."""
     best = (math.inf, work.listed[0], z)
     for _ in range(ROUNDS):
-        runs = [(chain, work.polish(chain, z, 1)) for chain in _candidates(work, z)]
+        runs = [(chain, work.polish(chain, z, 1)) for chain in _candidates(work, z, TRIED)]
         chain, run = min(runs, key=lambda pair: pair[1].residual)
         again = best[0] < math.inf and chain == best[1]
         near = not again and _ratio(work, chain, run.residual) <= FAR
@@ -110,7 +115,10 @@ def _search(work: _Work, z: Tensor) -> tuple[Chain, Tensor]:
             best = run.residual, chain, z
         if again:
             break
-    return best[1], best[2]
+    _, chain, z = best
+    # along the directions that a strong reduction leaves weak a rough Jacobian leads nowhere
+    run = work.polish(chain, z, PRECISE, precise=True)
+    return chain, run.z
 
 
 def _ratio(work: _Work, chain: Chain, residual: float) -> float:
@@ -124,8 +132,8 @@ def _expected(work: _Work, chain: Chain) -> float:
     return expected(chain, everywhere) / (LEVELS**2 * work.probe.size)
 
 
-def _candidates(work: _Work, z: Tensor) -> list[Chain]:
-    """The chains that would explain the probe best after one linear step of the latent."""
+def _candidates(work: _Work, z: Tensor, count: int) -> list[Chain]:
+    """The `count` chains that would explain the probe best after one linear step of the latent."""
     picture, jacobian = work.tangents.at(z)
     output = work.network.generator.output
     shape = (output.channels, output.height, output.width)
@@ -138,10 +146,10 @@ def _candidates(work: _Work, z: Tensor) -> list[Chain]:
     kept: list[Chain] = []
     for name in dict.fromkeys(chain.class_name for chain in work.listed):
         kept += [work.listed[i] for i in order if work.listed[i].class_name == name][:REFITTED]
-    if len(kept) <= TRIED:
+    if len(kept) <= count:
         return kept
     scored = [(_refitted(work, chain, picture, jacobian), index) for index, chain in enumerate(kept)]
-    return [kept[index] for _, index in sorted(scored)[:TRIED]]
+    return [kept[index] for _, index in sorted(scored)[:count]]
 
 
 def _refitted(work: _Work, chain: Chain, picture: Tensor, jacobian: Tensor) -> float:
@@ -156,9 +164,30 @@ def _refitted(work: _Work, chain: Chain, picture: Tensor, jacobian: Tensor) -> f
     return float(error.square().sum()) - gain
 
 
-def _told(work: _Work, chain: Chain, z: Tensor, generator: Generator, rng: torch.Generator) -> Confirmation:
+def _settled(work: _Work, chain: Chain, z: Tensor, rng: torch.Generator) -> tuple[Chain, Settled, float]:
+    """The chain whose copies come nearest, what is left of it, and its statistic.
+
+    Chains that stretch a picture hardly differ before they are rounded: where the chosen one does not settle, the next
+    ones are rendered too.
+    """
+    best = _settle(work, chain, z, rng)
+    if best[2] > SETTLED:
+        for rival in _candidates(work, z, RIVALS):
+            other = best if rival == chain else _settle(work, rival, z, rng)
+            best = min(best, other, key=lambda found: found[1].left)
+            if best[2] <= SETTLED:
+                break
+    return best
+
+
+def _settle(work: _Work, chain: Chain, z: Tensor, rng: torch.Generator) -> tuple[Chain, Settled, float]:
     settling = Settling(work.wide(chain), work.probe, z)
     (settled,) = settling.settle([work.probe], settling.fitted(z)[None])
+    return chain, settled, statistic(settled.left, settling.own(settled.z, rng))
+
+
+def _told(work: _Work, chain: Chain, z: Tensor, generator: Generator, rng: torch.Generator) -> Confirmation:
+    chain, settled, left = _settled(work, chain, z, rng)
     best = settled.z.cpu()
     objection = guard(best, generator.latent, chain.fewest_samples * work.probe.shape[2])
     return Confirmation(
@@ -166,7 +195,7 @@ def _told(work: _Work, chain: Chain, z: Tensor, generator: Generator, rng: torch
         method=CHAIN_METHOD,
         change=str(chain),
         class_name=chain.class_name,
-        statistic=statistic(settled.left, settling.own(settled.z, rng)),
+        statistic=left,
         differences=settled.differences,
         samples=int(work.probe.size),
         square_norm=float(best.double().square().sum()),
