@@ -52,9 +52,9 @@ def report() -> str:
     }  # fmt: skip
     candidate = {
         "author": _AUTHOR, "calibrations": (_FILE,), "change": None, "changed": None, "confirmations": (),
-        "conformal_p": _number(0.4), "exact": True, "feature_distance": None, "limits": {"unprocessed": limits}, "log10_lr": _number(1.7),
-        "log10_lr_cap": _number(1.7), "mismatches": 0, "model": _MODEL, "name": "faces", "reason": "",
-        "required": True, "residual": _number(1.28e-06), "resized": False, "state": "inverted",
+        "conformal_p": _number(0.4), "exact": True, "feature_distance": None, "limits": {"unprocessed": limits},
+        "log10_lr": _number(1.7), "log10_lr_cap": _number(1.7), "mismatches": 0, "model": _MODEL, "name": "faces",
+        "reason": "", "required": True, "residual": _number(1.28e-06), "resized": False, "state": "inverted",
     }  # fmt: skip
     line = f"generator faces ({_MODEL[:19]}), registered by {_AUTHOR}, reproduces it"
     made = ReportDocument.of(

@@ -29,6 +29,7 @@ from ...schemas.text import digest_text, format_time, now
 from ..generators.folder import CALIBRATIONS, load_model_folder
 from ..inversion import COEFFICIENTS_METHOD, ENGINE_VERSION, RELAXED_VERSION, engine_name
 from ..inversion.budget import FLOOR, Budget
+from ..inversion.chain import CHAIN_METHOD
 from ..inversion.encoder import load_encoder
 from ..inversion.network import bfloat16_is_native
 from ..lines import Lines
@@ -39,9 +40,12 @@ from .measure import OWN, UNSAID, Job, Progress, Row, measure, own_jobs
 
 UNPROCESSED_FAILURE = 2 * FLOOR
 """An own unprocessed picture whose residual is larger counts as a failed inversion."""
-METHODS = {COEFFICIENTS_METHOD: ("jpeg", "mirror+jpeg")}
+METHODS = {COEFFICIENTS_METHOD: ("jpeg", "mirror+jpeg"), CHAIN_METHOD: ("crop", "resampled", "resized")}
 """Methods of confirmation and the classes that each is measured in. Their documents hold statistics, about 1 for a true
 match, and clones count among their negatives."""
+FOUND = 2.0
+"""The largest statistic of an own copy that was found; a search that ended elsewhere leaves ten times as much, which
+says nothing of how far roundings reach, and is a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,8 @@ class Calibration:
 def derive(class_name: str, rows: ClassRows, confirmed: bool = False) -> Limits:
     """The limits of one class. Unprocessed, and of statistics (`confirmed`): clones count among the negatives.
 
-    Elsewhere unrelated sources alone. Pictures of which a confirmation could say nothing count on neither side.
+    Elsewhere unrelated sources alone. Pictures of which a confirmation could say nothing count on neither side. The
+    upper bound of a statistic is that of the own copies that were found (`FOUND`).
     """
     strict = confirmed or class_name in STRICT
     own = tuple(value for row in rows.own if (value := finite(row.residual)) < UNSAID or not confirmed)
@@ -146,7 +151,7 @@ def derive(class_name: str, rows: ClassRows, confirmed: bool = False) -> Limits:
     failures = len(own) if bar is None else sum(residual > bar for residual in own)
     return Limits(
         class_name=class_name,
-        denial=limits.denial_limit(own),
+        denial=limits.denial_limit([value for value in own if value <= FOUND] if confirmed else own),
         attribution=attribution,
         failures=failures,
         failure_bound=limits.failure_bound(failures, len(own)),

@@ -24,6 +24,7 @@ from ..generators.folder import load_model_folder
 from ..generators.protocol import Generator
 from ..inversion import invert, invert_relaxed
 from ..inversion.budget import Budget
+from ..inversion.chain import CHAIN_METHOD, confirm_chain
 from ..inversion.coefficients import confirm_relaxed
 from ..inversion.encoder import LoadedEncoder, load_encoder
 from .classes import RELAXED, STRICT, Pixels, apply, apply_file, decoded, to_native
@@ -150,17 +151,26 @@ def run_job(
 def confirmed_row(
     job: Job, generator: Generator, budget: Budget, *, threads: int | None = None, device: str = "cpu"
 ) -> Row:
-    """As a verification confirms a JPEG file: from the latent of the relaxed inversion of its decoded pixels.
+    """As a verification confirms a copy by the job's method: from where the relaxed inversion of its pixels ended.
 
     `residual` is the statistic; where nothing could be said, `UNSAID`, which no limit is drawn from.
     """
     pixels = own_picture(generator, job.seed) if job.pixels is None else job.pixels
     rng = np.random.default_rng([job.seed, RELAXED.index(job.class_name)])
-    data, parameters = apply_file(job.class_name, pixels, rng)
+    data = b""
+    if job.method == CHAIN_METHOD:
+        changed, parameters = apply(job.class_name, pixels, rng)
+    else:
+        data, parameters = apply_file(job.class_name, pixels, rng)
+        changed = decoded(data)
     began = time.perf_counter()
-    relaxed = invert_relaxed(decoded(data), [generator], budget, seed=job.seed, threads=threads, device=device)[0]
+    native = to_native(changed, generator.output.height, generator.output.width)
+    relaxed = invert_relaxed(native, [generator], budget, seed=job.seed, threads=threads, device=device)[0]
     middle = time.perf_counter()
-    found = confirm_relaxed(data, generator, relaxed, threads=threads, device=device)
+    if job.method == CHAIN_METHOD:
+        found = confirm_chain(changed, generator, relaxed, budget, seed=job.seed, threads=threads, device=device)
+    else:
+        found = confirm_relaxed(data, generator, relaxed, threads=threads, device=device)
     right = found is not None and found.class_name == job.class_name
     return Row(
         class_name=job.class_name,

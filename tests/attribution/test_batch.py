@@ -300,7 +300,8 @@ def test_a_line_carries_all_that_the_verdict_is_made_of() -> None:
         "sha256:" + 64 * "1", "faces", False, "inverted", reason="why", residual=0.1, exact=True,
         mirrored=True, uncounted="norm", free="with noise", resized=True, free_noise=7, unlike="464",
         calibration="none",
-        limits=limits, changed=0.2, change="mirror", confirmations=(told,), log10_lr=1.5, log10_lr_cap=2.5, conformal_p=0.25,
+        limits=limits, changed=0.2, change="mirror", confirmations=(told,),
+        log10_lr=1.5, log10_lr_cap=2.5, conformal_p=0.25,
     )  # fmt: skip
     elsewhere = {"required", "author", "searches", "again"}
     names = {field.name for field in fields(CandidateFinding)} - elsewhere

@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plausible.attribution.calibration.document import derive
 from plausible.attribution.generators import Generator, load_model_folder, save_model_folder
 from plausible.attribution.inversion.budget import Budget
 from plausible.attribution.inversion.chain import Chain, Resize
 from plausible.attribution.stages.candidate import Candidate, Settings
 from plausible.attribution.stages.candidates import invert_candidates
-from plausible.attribution.stages.decide import decide
+from plausible.attribution.stages.decide import ATTRIBUTION_REACH, attribution_limit, decide
 from plausible.attribution.stages.findings import CandidateFinding, Check, ConfirmationFinding, Findings, Scope
 from plausible.attribution.stages.models import Models
+from plausible.schemas import jcs
+from plausible.schemas.calibration import ClassRows
 from plausible.schemas.verdict import Verdict
 
 from .conftest import SIDE, UNIT, smooth
@@ -125,3 +128,20 @@ def test_exact_copies_come_first_and_the_very_pixels_before_them() -> None:
     jpeg = replace(CONFIRMED, method="coefficients:1", change="JPEG, libjpeg's tables of quality 85", limit=1.1)
     line = decide(Findings("policy", candidates=(replace(CANDIDATE, confirmations=(jpeg,)),)), RELAXED).line
     assert "40 of 10,980 coefficients differ" in line
+
+
+def test_a_limit_of_statistics_is_cut_at_the_copies_that_were_found() -> None:
+    def row(statistic: float, seed: int) -> dict[str, object]:
+        number = jcs.wrap_number(statistic)
+        return {"exact": False, "mismatches": 9, "parameters": {}, "residual": number, "seed": seed}
+
+    own = [row(0.9 + 0.01 * i, i) for i in range(30)] + [row(500.0, 30 + i) for i in range(3)]
+    near = [{**row(8.0 + i, i), "kind": "clone", "name": str(i), "derivative": True} for i in range(30)]
+    limits = derive("resampled", ClassRows.of({"own": own, "negatives": near}), confirmed=True)
+    assert limits.attribution == 4.0
+    assert limits.denial is not None
+    assert limits.denial < 1.2
+    assert attribution_limit(limits.attribution, limits.denial) == ATTRIBUTION_REACH * limits.denial
+    assert limits.failures == 3
+    few = derive("resampled", ClassRows.of({"own": own[4:], "negatives": near}), confirmed=True)
+    assert few.denial is None

@@ -183,6 +183,7 @@ def _settled(work: _Work, chain: Chain, z: Tensor, rng: torch.Generator) -> tupl
 def _settle(work: _Work, chain: Chain, z: Tensor, rng: torch.Generator) -> tuple[Chain, Settled, float]:
     settling = Settling(work.wide(chain), work.probe, z)
     (settled,) = settling.settle([work.probe], settling.fitted(z)[None])
+    settled = settling.certified(settled)
     return chain, settled, statistic(settled.left, settling.own(settled.z, rng))
 
 

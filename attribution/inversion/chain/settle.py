@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ...scoring.floor import LEVELS, VARIANCE
+from ..exact import chebyshev_step
 from .chain import Pixels
 from .network import ChainedNetwork, flat
 from .roundings import free_samples
@@ -37,6 +38,9 @@ COPIES = 3
 LEAST = 0.004
 """Added to what is left of both, in squared levels: one sample of 250. Where nothing is left the ratio says little."""
 RIDGE = 1e-9
+CERTIFIABLE = 0.01
+"""Share of the samples that differ up to which the programme is tried."""
+PROGRAMMES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ class Settling:
         self.network, self.generator, self.probe = network, network.network.generator, probe
         self.free = torch.from_numpy(free_samples(probe).reshape(-1).copy())
         _, jacobian = network.linearise(z, precise=True)
-        self.steep = (jacobian.cpu().double() * LEVELS) * self.free
+        self._whole = jacobian.cpu().double() * LEVELS
+        self.steep = self._whole * self.free
         system = self.steep @ self.steep.T
         system.diagonal().add_(RIDGE * float(system.diagonal().max()) + 1e-30)
         self.factor = torch.linalg.cholesky(system)
@@ -110,6 +115,26 @@ class Settling:
             for met, end in zip(best, ends, strict=True)
             if met is not None
         ]
+
+    def certified(self, settled: Settled) -> Settled:
+        """Where nothing was resized and little differs: exact.py's linear programme over the samples that stayed."""
+        probe = self.probe
+        if not self.network.chain.is_lossless or not 0 < settled.differences <= CERTIFIABLE * probe.size:
+            return settled
+        levels = torch.from_numpy(probe.transpose(2, 0, 1).reshape(-1).astype(np.float64))
+        lower, upper = levels > 0, levels < LEVELS
+        z = settled.z
+        for _ in range(PROGRAMMES):
+            error = self.network.unit(z[None])[0].cpu().double() * LEVELS - levels
+            error[~upper] = error[~upper].clamp_max(0)
+            error[~lower] = error[~lower].clamp_min(0)
+            z = self._moved(z, chebyshev_step(self._whole, error, lower, upper)[0])
+            differences = int(np.count_nonzero(self.rendered(z[None])[0] != probe))
+            if differences < settled.differences:
+                settled = Settled(z, differences, settled.left if differences else 0.0)
+            if not differences:
+                break
+        return settled
 
     def own(self, z: Tensor, rng: torch.Generator) -> float:
         """What is left of copies that the generator gives beside z, on average."""
