@@ -31,7 +31,7 @@ from .report.assemble import Outcome, Report, assemble
 from .stages.blank import without_evidence
 from .stages.candidate import Candidate, Settings
 from .stages.candidates import invert_candidates, relative_scores, search_again
-from .stages.coefficients import coefficient_checks
+from .stages.coefficients import confirm_coefficients
 from .stages.copies import SAME_LATENT, Archive, build_archive, nearest_latent, search_archive
 from .stages.decide import decide, denial_pending
 from .stages.entries import replay_entry
@@ -284,7 +284,10 @@ class Verifier:
         )
         run.checks += checks
         if image.format == "JPEG" and data and settings.relaxed:
-            run.checks += coefficient_checks(data, run.candidates, list(self.models), settings, progress=self.progress)
+            run.candidates, checks = confirm_coefficients(
+                data, run.candidates, list(self.models), settings, progress=self.progress
+            )
+            run.checks += checks
         for candidate in run.candidates:
             self._look_up_latent(run, candidate)
         if denial_pending(self._findings(run), self.scope):

@@ -6,7 +6,7 @@ from ..inversion import Inversion
 from ..inversion.budget import FLOOR
 from ..report.document import floors_text
 from .candidate import STAGE, Candidate, Settings
-from .findings import Check
+from .findings import Check, ConfirmationFinding
 from .models import Model
 
 
@@ -31,21 +31,24 @@ SEARCHED = {
 """What a method of confirmation looks through, for the report."""
 
 
+def confirmation_check(told: ConfirmationFinding, name: str) -> Check:
+    """What one confirmation found, beside its limit."""
+    outcome = (
+        f"all {told.samples:,} {told.unit} equal"
+        if told.differences == 0
+        else f"{told.differences:,} of {told.samples:,} {told.unit} differ"
+    )
+    limit = "no limit calibrated" if told.limit is None else f"limit {told.limit:.3f}"
+    text = f"{told.change}: {outcome}, {told.statistic:.3f} times what the roundings of an own copy leave ({limit})"
+    if told.uncounted is not None:
+        text += f"; it does not count: {told.uncounted}"
+    searched = SEARCHED.get(told.method.split(":")[0])
+    return Check(name, "made", text if searched is None else f"{text}; {searched}", STAGE)
+
+
 def _confirmations(candidate: Candidate) -> list[Check]:
     name = f"confirmation of {candidate.finding.name}"
-    checks: list[Check] = []
-    for told in candidate.finding.confirmations:
-        outcome = (
-            f"all {told.samples:,} {told.unit} equal"
-            if told.differences == 0
-            else f"{told.differences:,} of {told.samples:,} {told.unit} differ"
-        )
-        limit = "no limit calibrated" if told.limit is None else f"limit {told.limit:.3f}"
-        text = f"{told.change}: {outcome}, {told.statistic:.3f} times what the roundings of an own copy leave ({limit})"
-        if told.uncounted is not None:
-            text += f"; it does not count: {told.uncounted}"
-        searched = SEARCHED.get(told.method.split(":")[0])
-        checks.append(Check(name, "made", text if searched is None else f"{text}; {searched}", STAGE))
+    checks = [confirmation_check(told, name) for told in candidate.finding.confirmations]
     if candidate.unconfirmed is not None:
         checks.append(Check(name, "skipped", candidate.unconfirmed, STAGE))
     return checks
