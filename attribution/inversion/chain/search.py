@@ -52,6 +52,8 @@ PRECISE = 10
 RIVALS = 12
 """Chains whose copies are rendered where the chosen one's differ too much."""
 SETTLED = 1.5
+HOPELESS = 50.0
+"""Statistics between which that is done: a chain beside the true one comes to 10 or 25."""
 NEAR_ENOUGH = 1.1
 """Times the expected residual at which a polish ends: the precise fit does the rest (settle.py)."""
 
@@ -170,21 +172,22 @@ def _settled(work: _Work, chain: Chain, z: Tensor, rng: torch.Generator) -> tupl
     Chains that stretch a picture hardly differ before they are rounded: where the chosen one does not settle, the next
     ones are rendered too.
     """
-    best = _settle(work, chain, z, rng)
-    if best[2] > SETTLED:
-        for rival in _candidates(work, z, RIVALS):
-            other = best if rival == chain else _settle(work, rival, z, rng)
-            best = min(best, other, key=lambda found: found[1].left)
-            if best[2] <= SETTLED:
-                break
-    return best
+    best = _settle(work, chain, z)
+    left = statistic(best[1].left, best[2].own(best[1].z, rng))
+    for rival in _candidates(work, z, RIVALS) if SETTLED < left <= HOPELESS else ():
+        other = best if rival == chain else _settle(work, rival, z)
+        if other[1].left < best[1].left:
+            best = other
+            left = statistic(best[1].left, best[2].own(best[1].z, rng))
+        if left <= SETTLED:
+            break
+    return best[0], best[1], left
 
 
-def _settle(work: _Work, chain: Chain, z: Tensor, rng: torch.Generator) -> tuple[Chain, Settled, float]:
+def _settle(work: _Work, chain: Chain, z: Tensor) -> tuple[Chain, Settled, Settling]:
     settling = Settling(work.wide(chain), work.probe, z)
     (settled,) = settling.settle([work.probe], settling.fitted(z)[None])
-    settled = settling.certified(settled)
-    return chain, settled, statistic(settled.left, settling.own(settled.z, rng))
+    return chain, settling.certified(settled), settling
 
 
 def _told(work: _Work, chain: Chain, z: Tensor, generator: Generator, rng: torch.Generator) -> Confirmation:
