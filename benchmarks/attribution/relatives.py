@@ -92,7 +92,7 @@ def others(share: float = 1.0, *, seed: int = 1) -> Iterator[Other]:
                 yield one
 
 
-def confirmation_negatives(near: int = 22, far: int = 4, noise: int = 8) -> list[Negative]:
+def confirmation_negatives(near: int = 20, far: int = 4, noise: int = 6) -> list[Negative]:
     """What the statistics of confirmations are calibrated against: relatives alone, since strangers lie far off.
 
     Faces of the nearer and of the farther tuned clone, and of clones with 1 % weight noise.
