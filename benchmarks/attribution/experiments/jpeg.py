@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from plausible.attribution.distances.jpeg.file import read_jpeg
 from plausible.attribution.generators import Generator
 from plausible.attribution.inversion import JPEG_DISTANCE, MANY_VERSION, MLP_BUDGET, invert_jpegs, invert_many
 from plausible.attribution.inversion.budget import FLOOR
@@ -32,6 +33,8 @@ PNG = "PNG"
 UNSEEN = 900_001
 """Seeds of the auto-encoder that is nobody's candidate."""
 OPEN_TARGETS = {90: 0.99, 75: 0.99, 50: 0.99, 30: 0.95}
+TELLING = 4
+"""As for a certificate: a latent's numbers explain nothing if they are more than a quarter of what is explained."""
 KINDS: tuple[autoencoders.Pair, ...] = ("order", "init")
 PAPER_PAIR = {"order": "E2's kind: other order and other initial weights", "init": "E3's kind: other initial weights"}
 
@@ -106,6 +109,8 @@ class Condition:
     encoder: str
     quality: int | None
     rows: dict[str, dict[int, dict[str, Any]]]
+    telling: dict[str, list[bool]]
+    """Whether each file of a source holds `TELLING` coefficients other than 0 for every number of the latent."""
 
     def pair(self, method: str) -> tuple[list[float], list[float]]:
         """S (000 Eq. 4) of a's probes and of b's, positive for a."""
@@ -122,6 +127,14 @@ class Condition:
         """Own probes of a against a source's, by what a leaves of them."""
         own, other = self.rows["a"][0][method], self.rows[source][0][method]
         return auc([-x for x in own], [-x for x in other])
+
+    def open_set_of_telling(self, source: str) -> tuple[Area, int, int] | None:
+        """As `open_set` by coefficients, of the files that say enough; (area, own, others)."""
+        own, other = (
+            [x for x, telling in zip(self.rows[name][0]["dead"], self.telling[name], strict=True) if telling]
+            for name in ("a", source)
+        )
+        return (auc([-x for x in own], [-x for x in other]), len(own), len(other)) if own and other else None
 
 
 def conditions(settings: Settings, size: Size) -> list[Condition]:
@@ -153,7 +166,14 @@ def _condition(
                     given.pictures[s], given.generators[p], encoder, quality, size, settings
                 ),
             )
-    return Condition(kind, encoder, quality, rows)
+    telling = {} if quality is None else {name: _telling(given, name, encoder, quality) for name in rows}
+    return Condition(kind, encoder, quality, rows, telling)
+
+
+def _telling(given: Probes, source: str, encoder: str, quality: int) -> list[bool]:
+    dim = given.generators[0].latent.dim
+    files = [read_jpeg(ENCODERS[encoder](one, quality)) for one in given.pictures[source]]
+    return [file.informative >= TELLING * dim for file in files]
 
 
 def run(settings: Settings) -> Outcome:
@@ -163,7 +183,10 @@ def run(settings: Settings) -> Outcome:
     sweep, figures = _sweep(every)
     claim, more, failures = _claim(every)
     figures |= more
-    notes = [f"{size.probes} probes a source and quality; training {size.training} steps; one pair of each kind"]
+    notes = [
+        f"A file says enough if it holds {TELLING} coefficients other than 0 for every number of the latent",
+        f"{size.probes} probes a source and quality; training {size.training} steps; one pair of each kind",
+    ]
     if settings.quick:
         failures = []
     return Outcome(figures, [sweep, _growth(every), *claim], _plots(every, size), notes, failures)
@@ -234,6 +257,10 @@ def _claim(every: Sequence[Condition]) -> tuple[list[Table], dict[str, Any], lis
         for source in ("unseen", "digits", "b"):
             area = one.open_set("dead", source)
             cells += [_text(one.open_set("adam", source)), _text(area)]
+            telling = one.open_set_of_telling(source)
+            cells.append("-" if telling is None else f"{_text(telling[0])}, {telling[1]} and {telling[2]}")
+            if telling is not None:
+                figures[f"JPEG {one.encoder} {one.quality} {source} open-set AUC of telling files"] = telling[0].value
             figures[f"JPEG {one.encoder} {one.quality} {source} open-set AUC"] = area.value
             target = OPEN_TARGETS.get(one.quality)
             if target is not None and area.value < target:
@@ -248,7 +275,7 @@ def _claim(every: Sequence[Condition]) -> tuple[list[Table], dict[str, Any], lis
     )
     header = ["encoder", "quality"]
     for source in ("an unseen generator", "real digits", "the pair's other"):
-        header += [f"{source}: 000's recipe", f"{source}: coefficients"]
+        header += [f"{source}: 000's recipe", "coefficients", "of files that say enough, own and others"]
     second = Table("Open set: AUC of one generator's own pictures against others", header, opens, "JPEG")
     return [first, second], figures, failures
 
