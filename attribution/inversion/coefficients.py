@@ -77,8 +77,7 @@ def confirm_file(
         network = Network(generator, device)
         forward = Forward(file, output.channels, network.device)
         # as exact.guard: a latent must be small beside what it explains; zeros explain nothing
-        informative = int((forward.target != 0).sum())
-        if not network.linearisable or informative < max(INFORMATIVE[h] for h in habits(forward)) * network.dim:
+        if not network.linearisable or file.informative < max(INFORMATIVE[h] for h in habits(forward)) * network.dim:
             return None
         best: tuple[Tensor, Surprise] | None = None
         for habit in habits(forward):

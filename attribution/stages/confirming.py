@@ -14,7 +14,6 @@ import torch
 
 from ...schemas.errors import PlausibleError
 from ..calibration.classes import STRICT
-from ..calibration.document import find_calibration
 from ..generators.protocol import Generator
 from ..inversion import RELAXED_VERSION, RelaxedInversion
 from ..inversion.chain import confirm_chain
@@ -25,6 +24,7 @@ from ..report.document import floors_text
 from .candidate import Candidate, Pixels, Settings, own_size
 from .decide import attribution_limit
 from .findings import ConfirmationFinding
+from .judging import calibration_of
 from .models import Model
 
 
@@ -54,12 +54,7 @@ def confirmed(
     model: Model, generator: Generator, candidate: Candidate, found: Confirmation, settings: Settings
 ) -> Candidate:
     """The candidate with one more confirmation, whatever its method, beside the limit that its calibration gives."""
-    calibration = None
-    if model.folder is not None:
-        try:
-            calibration = find_calibration(model.folder, model.digest, settings.budget, found.method)
-        except PlausibleError:
-            calibration = None  # a folder that cannot be read gives no limit; judging.py says so
+    calibration = calibration_of(model, settings.budget, found.method)
     limits = None if calibration is None else calibration.classes.get(found.class_name)
     told = ConfirmationFinding(
         method=found.method,
@@ -83,12 +78,7 @@ def _needless(model: Model, relaxed: RelaxedInversion, settings: Settings) -> st
     """Why nothing would come of it, or None: own copies lie within the widest denial limit of the processed classes."""
     if not settings.geometry:
         return "a lossy file keeps no geometry to the bit"
-    calibration = None
-    if model.folder is not None:
-        try:
-            calibration = find_calibration(model.folder, model.digest, settings.budget, RELAXED_VERSION)
-        except PlausibleError:
-            calibration = None
+    calibration = calibration_of(model, settings.budget, RELAXED_VERSION)
     known = [] if calibration is None else [c.denial for n, c in calibration.classes.items() if n not in STRICT]
     widest = max((denial for denial in known if denial is not None), default=MISS)
     if relaxed.residual <= widest:

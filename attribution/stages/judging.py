@@ -40,7 +40,9 @@ def judge(
 ) -> Candidate:
     result = mirrored or result
     calibration, problem = _calibration(model, settings)
-    processed = None if relaxed is None or problem is not None else _processed_calibration(model, settings.budget)
+    processed = (
+        None if relaxed is None or problem is not None else calibration_of(model, settings.budget, RELAXED_VERSION)
+    )
     limits: dict[str, ClassLimits] = {}
     ratio = p_value = None
     for document in (calibration, processed):
@@ -99,11 +101,12 @@ def _free_text(result: Inversion) -> str:
     return f"comes to {floors_text(result.free.residual)} only with {inputs}, free inputs, on which nothing rests"
 
 
-def _processed_calibration(model: Model, budget: Budget) -> Calibration | None:
-    """The calibration of the processed classes under this key, if there is one."""
-    if model.folder is None:
+def calibration_of(model: Model, budget: Budget, engine: str) -> Calibration | None:
+    """The calibration under this key, if there is one; a folder that cannot be read gives none (`judge` says so)."""
+    try:
+        return None if model.folder is None else find_calibration(model.folder, model.digest, budget, engine)
+    except PlausibleError:
         return None
-    return find_calibration(model.folder, model.digest, budget, RELAXED_VERSION)
 
 
 def _calibration(model: Model, settings: Settings) -> tuple[Calibration | None, str | None]:

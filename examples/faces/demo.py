@@ -88,6 +88,7 @@ def studio(folder: Path, faces: int) -> list[NDArray[np.uint8]]:
     """The developer's side: a ledger, a registered model, a wrapped `generate()`, and `faces` recorded pictures."""
     model = folder / "faces"
     shutil.copytree(model_folder(), model)
+    (model / "calibrations").mkdir(exist_ok=True)
     for path in CALIBRATIONS.glob("*.json"):
         shutil.copy(path, model / "calibrations" / path.name)
     generator = load_model_folder(model, name="faces")

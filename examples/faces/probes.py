@@ -93,7 +93,7 @@ def write(
         Probe(
             "the same as JPEG 85, never logged",
             save(fresh, folder / "fresh.jpg", **jpeg),
-            (v.ATTRIBUTED, v.INCONCLUSIVE),
+            (v.ATTRIBUTED,),
         ),
         Probe("face of an unregistered clone", clone, (v.DENIABLE,), scope="strict"),
         Probe("the same, relaxed", clone, (v.INCONCLUSIVE,)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def decoder(seed: int, shaken: float = 0.0) -> Generator:
         torch.manual_seed(seed)
         module = MLPDecoder(LATENT, [24], (3, SIZE, SIZE), "sigmoid")
         for layer in module.chain()[:3:2]:
-            torch.nn.init.normal_(layer.weight, std=0.9)  # type: ignore[arg-type]
+            torch.nn.init.normal_(layer.get_parameter("weight"), std=0.9)
         with torch.no_grad():
             for weight in module.parameters():
                 weight.mul_(1 + shaken * torch.randn(weight.shape))
@@ -41,9 +42,9 @@ def picture(generator: Generator, seed: int) -> tuple[np.ndarray, torch.Tensor]:
     return generator.sample(z)[0].numpy(), z
 
 
-def saved(pixels: np.ndarray, **options: object) -> bytes:
+def saved(pixels: np.ndarray, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", **options)  # type: ignore[arg-type]
+    Image.fromarray(pixels).save(buffer, "JPEG", **options)
     return buffer.getvalue()
 
 

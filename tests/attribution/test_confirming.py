@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,8 +110,8 @@ CANDIDATE = CandidateFinding("sha256:" + "0" * 64, "faces", False, "inverted", r
         ({"limit": 1.2, "uncounted": "the latent is too large"}, False),
     ],
 )
-def test_a_confirmation_decides_by_exactness_or_its_limit(changes: dict[str, object], attributed: bool) -> None:
-    told = replace(CONFIRMED, **changes)  # type: ignore[arg-type]
+def test_a_confirmation_decides_by_exactness_or_its_limit(changes: dict[str, Any], attributed: bool) -> None:
+    told = replace(CONFIRMED, **changes)
     outcome, line = verdict(replace(CANDIDATE, confirmations=(told,)))
     assert (outcome == Verdict.ATTRIBUTED) is attributed
     assert (told.change in line) is attributed
